@@ -1,0 +1,3 @@
+//! The program `federation-ca`.
+
+fn main() {}

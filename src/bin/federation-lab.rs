@@ -1,0 +1,3 @@
+//! The program `federation-lab`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The program `federation-proxy`.
+
+fn main() {}

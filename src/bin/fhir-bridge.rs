@@ -1,0 +1,3 @@
+//! The program `fhir-bridge`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Floor 3: the mapping between FHIR and Matrix, and the engine that carries it.

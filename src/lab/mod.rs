@@ -1,0 +1,1 @@
+//! Floor 4: the whole network on one machine, its scenario and its measurements.

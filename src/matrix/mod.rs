@@ -1,0 +1,1 @@
+//! Floor 2: the Matrix application-service API and the homeserver client.

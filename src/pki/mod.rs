@@ -1,0 +1,1 @@
+//! Floor 1: keys, certificates, renewal and enrolment. Knows nothing of Matrix.
