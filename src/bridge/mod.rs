@@ -1,1 +1,4 @@
 //! Floor 3: the mapping between FHIR and Matrix, and the engine that carries it.
+
+pub mod identity;
+pub mod store;
