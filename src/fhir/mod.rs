@@ -1,1 +1,9 @@
 //! Floor 2: FHIR R4 resources, REST client, embedded repository and server, subscriptions.
+//!
+//! [`resources`] are the types; [`server::FhirServer`] is what a FHIR server does, whoever it is.
+
+pub mod id;
+pub mod instant;
+pub mod query;
+pub mod resources;
+pub mod server;
