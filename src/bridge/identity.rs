@@ -107,14 +107,14 @@ impl Kind {
 
 /// A relative reference, `Practitioner/17`: a resource type of this module and a legal FHIR id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Reference {
+pub struct Instance {
     kind: Kind,
     id: String,
 }
 
-// === impl Reference ===
+// === impl Instance ===
 
-impl Reference {
+impl Instance {
     /// A reference to an instance.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Reference {
     }
 }
 
-impl fmt::Display for Reference {
+impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind.name(), self.id)
     }
@@ -209,22 +209,22 @@ impl Names {
     }
 
     /// The ghost of a person: the user that speaks for them.
-    pub fn ghost(&self, person: &Reference) -> String {
+    pub fn ghost(&self, person: &Instance) -> String {
         format!("@{}:{}", person.localpart(), self.server)
     }
 
     /// The alias of a space or room.
-    pub fn alias(&self, place: &Reference) -> String {
+    pub fn alias(&self, place: &Instance) -> String {
         format!("#{}:{}", place.localpart(), self.server)
     }
 
     /// Whose ghost a user is; `None` for people, other servers' users and the bot.
-    pub fn person_of(&self, user_id: &str) -> Option<Reference> {
+    pub fn person_of(&self, user_id: &str) -> Option<Instance> {
         self.read(user_id, '@').filter(|reference| reference.kind.is_person())
     }
 
     /// What an alias stands for; `None` for aliases that are not the bridge's.
-    pub fn place_of(&self, alias: &str) -> Option<Reference> {
+    pub fn place_of(&self, alias: &str) -> Option<Instance> {
         self.read(alias, '#').filter(|reference| !reference.kind.is_person())
     }
 
@@ -233,9 +233,9 @@ impl Names {
         user_id == self.bot() || self.person_of(user_id).is_some()
     }
 
-    fn read(&self, id: &str, sigil: char) -> Option<Reference> {
+    fn read(&self, id: &str, sigil: char) -> Option<Instance> {
         let (localpart, server) = id.strip_prefix(sigil)?.split_once(':')?;
-        if server == self.server { Reference::of_localpart(localpart) } else { None }
+        if server == self.server { Instance::of_localpart(localpart) } else { None }
     }
 }
 
@@ -301,9 +301,9 @@ mod tests {
     #[test]
     fn names_read_as_the_mapping_says() {
         let names = names();
-        let team = Reference::parse("CareTeam/netwerk-1").unwrap();
+        let team = Instance::parse("CareTeam/netwerk-1").unwrap();
         assert_eq!(names.alias(&team), "#_fhir_bridge_careteam-netwerk-1:vvt");
-        let kees = Reference::parse("http://x/fhir/RelatedPerson/Kees.1/_history/3").unwrap();
+        let kees = Instance::parse("http://x/fhir/RelatedPerson/Kees.1/_history/3").unwrap();
         assert_eq!(names.ghost(&kees), "@_fhir_bridge_relatedperson-_kees.1:vvt");
         assert_eq!(names.bot(), "@_fhir:vvt");
         assert!(names.is_ours("@_fhir:vvt") && !names.is_ours("@anna:vvt"));
@@ -337,10 +337,10 @@ mod tests {
     #[test]
     fn illegal_ids_are_refused() {
         for id in ["", "a_b", "a b", "é", &"a".repeat(65)] {
-            assert!(Reference::new(Kind::Patient, id).is_err(), "{id}");
+            assert!(Instance::new(Kind::Patient, id).is_err(), "{id}");
         }
         for text in ["Patient", "Patient/", "/1", "patient/1", "Bundle/1", "urn:uuid:1"] {
-            assert!(Reference::parse(text).is_err(), "{text}");
+            assert!(Instance::parse(text).is_err(), "{text}");
         }
     }
 
@@ -348,17 +348,17 @@ mod tests {
         #[test]
         fn every_legal_id_survives_and_fits(id in "[A-Za-z0-9.-]{1,64}", kind in 0..Kind::ALL.len()) {
             let names = Names::new("a".repeat(137)).unwrap();
-            let reference = Reference::new(Kind::ALL[kind], id).unwrap();
+            let reference = Instance::new(Kind::ALL[kind], id).unwrap();
             let localpart = reference.localpart();
             prop_assert!(localpart.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)));
             prop_assert!(names.ghost(&reference).len() <= 255);
-            prop_assert_eq!(Reference::of_localpart(&localpart), Some(reference));
+            prop_assert_eq!(Instance::of_localpart(&localpart), Some(reference));
         }
 
         #[test]
         fn every_localpart_is_read_back_as_itself_or_not_at_all(rest in "[a-z0-9._-]{1,90}") {
             let localpart = format!("{PREFIX}patient-{rest}");
-            if let Some(reference) = Reference::of_localpart(&localpart) {
+            if let Some(reference) = Instance::of_localpart(&localpart) {
                 prop_assert_eq!(reference.localpart(), localpart);
             }
         }

@@ -1,4 +1,5 @@
 //! Floor 3: the mapping between FHIR and Matrix, and the engine that carries it.
 
 pub mod identity;
+pub mod mapping;
 pub mod store;
