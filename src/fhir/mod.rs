@@ -2,8 +2,10 @@
 //!
 //! [`resources`] are the types; [`server::FhirServer`] is what a FHIR server does, whoever it is.
 
+pub mod definitions;
 pub mod id;
 pub mod instant;
 pub mod query;
 pub mod resources;
 pub mod server;
+pub mod validation;

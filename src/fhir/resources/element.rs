@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// The members of an element that have no field of their own, among them the extensions of primitive members
 /// (`_birthDate`). They are written back as they were read.
-pub type Rest = Map<String, Value>;
+pub(crate) type Rest = Map<String, Value>;
 
 /// Whether a member is left out of the JSON: FHIR has no `null`, no empty list and no empty object (R4, 2.6.2).
 pub(crate) trait Absent {

@@ -1,0 +1,90 @@
+//! Acting as one user: the bot, or a ghost.
+//!
+//! An [`Intent`] registers its user when it is first needed and joins rooms when it must; what succeeded is
+//! remembered, so that it costs one request in the life of the process.
+
+pub mod content;
+mod history;
+mod media;
+mod membership;
+mod memory;
+mod messages;
+mod profile;
+mod rooms;
+mod state;
+
+use ruma::{
+    OwnedUserId, UserId,
+    api::{
+        client::account::register::{self, LoginType},
+        error::ErrorKind,
+    },
+};
+
+pub use history::{Context, Direction, Format, Page};
+pub use media::Thumbnail;
+pub use membership::{Invitation, Member, Membership};
+pub(super) use memory::Memory;
+pub use messages::Outgoing;
+pub use profile::Profile;
+
+use super::homeserver::{Call, Error, Homeserver, Repeat};
+
+/// One user of the application service, ready to act. Cheap to clone.
+#[derive(Clone)]
+pub struct Intent {
+    homeserver: Homeserver,
+    user: OwnedUserId,
+}
+
+// === impl Intent ===
+
+impl Intent {
+    pub(super) fn new(homeserver: Homeserver, user: OwnedUserId) -> Self {
+        Self { homeserver, user }
+    }
+
+    /// The user's Matrix id.
+    pub fn user_id(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The homeserver that the user is on.
+    pub fn homeserver(&self) -> &Homeserver {
+        &self.homeserver
+    }
+
+    /// Registers the user unless that was done before. Every other call does this by itself.
+    ///
+    /// No device and no token are made (`m.login.application_service`, `inhibit_login`): the `as_token` is enough.
+    ///
+    /// # Errors
+    /// See [`Error`]; that the user exists is no error.
+    pub async fn register(&self) -> Result<(), Error> {
+        if self.homeserver.memory().is_registered(&self.user) {
+            return Ok(());
+        }
+        let mut request = register::v3::Request::new();
+        request.username = Some(self.user.localpart().to_owned());
+        request.login_type = Some(LoginType::ApplicationService);
+        request.inhibit_login = true;
+        match self.homeserver.call(None, request, Repeat::Always).await {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), Some(ErrorKind::UserInUse)) => {}
+            Err(error) => return Err(error),
+        }
+        self.homeserver.memory().registered(&self.user);
+        Ok(())
+    }
+
+    /// A call as this user that has the same effect twice as once.
+    async fn call<R: Call>(&self, request: R) -> Result<R::IncomingResponse, Error> {
+        self.call_with(request, Repeat::Always).await
+    }
+
+    async fn call_with<R: Call>(&self, request: R, repeat: Repeat) -> Result<R::IncomingResponse, Error> {
+        self.register().await?;
+        let user = (*self.user != *self.homeserver.bot_id()).then_some(&*self.user);
+        self.homeserver.call(user, request, repeat).await
+    }
+}
