@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use incoming::{Incoming, Media, Said, read};
-pub use outgoing::{Outgoing, Upload, as_edit, as_reply, outgoing};
+pub use outgoing::{Outgoing, Upload, outgoing};
 
 /// The key in an event's content that names the resource that the event is. It holds no patient data, only an id.
 ///

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use ruma::OwnedUserId;
 
 use crate::{
     bridge::identity::Kind,
     fhir::resources::{CodeableConcept, Participant},
+    matrix::rooms::Levels,
 };
 
 /// A care team's lead.
@@ -17,6 +18,9 @@ pub const PRACTITIONER: i64 = 75;
 pub const RELATED: i64 = 50;
 /// A patient, and whoever has no role.
 pub const PATIENT: i64 = 25;
+
+/// Every member says who they are in FHIR. The event's key is their own id, so nobody can say it for another.
+const OWN_MAPPING: (&str, i64) = (super::person::USER_MAPPINGS, PATIENT);
 
 /// The level of a kind of person.
 pub fn of_kind(kind: Kind) -> i64 {
@@ -42,57 +46,54 @@ fn means(role: &CodeableConcept, words: &[String]) -> bool {
     codes.chain([role.text.as_deref()]).flatten().any(|said| words.iter().any(|word| word.eq_ignore_ascii_case(said)))
 }
 
-/// The content of `m.room.power_levels` of a care team's space.
-///
-/// `creator` is the bridge's own user in room versions up to 11; in version 12 the creator stands above all levels and
-/// must not be listed.
-pub fn of_space(users: &BTreeMap<String, i64>, creator: Option<&str>) -> Value {
-    json!({
-        "users": with_creator(users, creator),
-        "users_default": 25,
-        "events_default": 100,
-        "state_default": 100,
-        "invite": 75,
-        "kick": 100,
-        "ban": 100,
-        "redact": 100,
-        "events": { "m.room.member": 75, "m.space.child": 50 },
-        "notifications": { "room": 75 },
-    })
+/// The power levels of a care team's space.
+pub fn of_space(users: BTreeMap<OwnedUserId, i64>) -> Levels {
+    Levels {
+        users,
+        users_default: 25,
+        events_default: 100,
+        state_default: 100,
+        invite: 75,
+        kick: 100,
+        ban: 100,
+        redact: 100,
+        events: levels(&[("m.room.member", 75), ("m.space.child", 50), OWN_MAPPING]),
+        notifications: levels(&[("room", 75)]),
+    }
 }
 
-/// The content of `m.room.power_levels` of a conversation. In one that is `closed` only leads can write.
-pub fn of_room(users: &BTreeMap<String, i64>, creator: Option<&str>, closed: bool) -> Value {
+/// The power levels of a conversation. In one that is `closed` only leads can write.
+pub fn of_room(users: BTreeMap<OwnedUserId, i64>, closed: bool) -> Levels {
     let speak = if closed { LEAD } else { PATIENT };
-    json!({
-        "users": with_creator(users, creator),
-        "users_default": 25,
-        "events_default": if closed { LEAD } else { 75 },
-        "state_default": 75,
-        "invite": 50,
-        "kick": 75,
-        "ban": 100,
-        "redact": 50,
-        "events": {
-            "m.room.message": speak,
-            "m.reaction": speak,
-            "m.room.name": 75,
-            "m.room.topic": 75,
-            "m.room.member": 50,
-        },
-        "notifications": { "room": 50 },
-    })
+    Levels {
+        users,
+        users_default: 25,
+        events_default: if closed { LEAD } else { 75 },
+        state_default: 75,
+        invite: 50,
+        kick: 75,
+        ban: 100,
+        redact: 50,
+        events: levels(&[
+            ("m.room.message", speak),
+            ("m.reaction", speak),
+            ("m.room.name", 75),
+            ("m.room.topic", 75),
+            ("m.room.member", 50),
+            OWN_MAPPING,
+        ]),
+        notifications: levels(&[("room", 50)]),
+    }
 }
 
-fn with_creator(users: &BTreeMap<String, i64>, creator: Option<&str>) -> BTreeMap<String, i64> {
-    let mut users = users.clone();
-    users.extend(creator.map(|creator| (creator.to_owned(), LEAD)));
-    users
+fn levels(levels: &[(&str, i64)]) -> BTreeMap<String, i64> {
+    levels.iter().map(|(kind, level)| ((*kind).to_owned(), *level)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::rooms::Action;
 
     fn participant(text: &str) -> Participant {
         Participant { role: vec![CodeableConcept::text(text)], ..Participant::default() }
@@ -109,14 +110,13 @@ mod tests {
 
     #[test]
     fn a_patient_may_write_and_not_change_the_room() {
-        let levels = of_room(&BTreeMap::new(), Some("@_fhir:vvt"), false);
-        assert_eq!(levels["events"]["m.room.message"], 25);
-        assert_eq!(levels["users"], json!({ "@_fhir:vvt": 100 }));
-        assert_eq!(of_room(&BTreeMap::new(), None, true)["events"]["m.room.message"], 100);
-        let space = of_space(&BTreeMap::new(), None);
+        let open = of_room(BTreeMap::new(), false);
         assert_eq!(
-            (space["events_default"].clone(), space["events"]["m.space.child"].clone()),
-            (json!(100), json!(50))
+            (open.needed(Action::Send("m.room.message")), open.needed(Action::SetState("m.room.name"))),
+            (25, 75)
         );
+        assert_eq!(of_room(BTreeMap::new(), true).needed(Action::Send("m.room.message")), 100);
+        let space = of_space(BTreeMap::new());
+        assert_eq!((space.events_default, space.needed(Action::SetState("m.space.child"))), (100, 50));
     }
 }

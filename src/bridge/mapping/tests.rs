@@ -8,6 +8,7 @@ use super::{
 use crate::{
     bridge::identity::{Instance, Kind, Names},
     fhir::resources::{CareTeam, Communication, CommunicationRequest, Patient, Payload, Resource, Task},
+    matrix::intent::content,
 };
 
 /// The care team of the OZO guide's example, with what could betray the patient.
@@ -220,7 +221,7 @@ fn a_file_goes_up_with_its_type_and_a_long_text_as_a_file() {
 #[test]
 fn an_edit_replaces_and_a_redaction_withdraws() {
     let new = message::outgoing(&[message::text_payload("beter", None)]).remove(0).content;
-    let edit = Value::Object(message::as_edit(new, "$1"));
+    let edit = content::edit_of(ruma::event_id!("$1"), Value::Object(new));
     let Incoming::Edit { of, said: Said::Text(payload) } = message::read("m.room.message", &edit, false, None) else {
         panic!()
     };
@@ -282,9 +283,10 @@ proptest! {
 
         // To Matrix: an event of the sender's ghost. An answer names the event of the Communication that it answers.
         let ghost = names.ghost(&sender);
-        let mut content = message::outgoing(&before.payload).remove(0).content;
+        let mut content = Value::Object(message::outgoing(&before.payload).remove(0).content);
         if let Some(reference) = before.in_response_to.first().and_then(|answered| answered.reference.as_deref()) {
-            message::as_reply(&mut content, &format!("$event of {reference}"));
+            let event_id = ruma::OwnedEventId::try_from(format!("$event of {reference}")).unwrap();
+            content = content::reply_to(content, &event_id);
         }
         let event = json!({"type": "m.room.message", "sender": ghost, "content": content, "origin_server_ts": sent});
 

@@ -166,17 +166,6 @@ pub fn first_message(request: &CommunicationRequest) -> &[Payload] {
     &request.payload
 }
 
-/// State with which every space and room of the bridge begins, besides its type and power levels: by invitation only,
-/// history for members, no guests.
-pub fn initial_state() -> Vec<Value> {
-    let state = |kind: &str, content: Value| json!({ "type": kind, "state_key": "", "content": content });
-    vec![
-        state("m.room.join_rules", json!({ "join_rule": "invite" })),
-        state("m.room.history_visibility", json!({ "history_visibility": "shared" })),
-        state("m.room.guest_access", json!({ "guest_access": "forbidden" })),
-    ]
-}
-
 /// The content of `m.space.child` or `m.space.parent`, by way of the given servers.
 pub fn tie(via: &[&str], canonical: bool) -> Value {
     let mut content = Map::from_iter([("via".to_owned(), json!(via))]);

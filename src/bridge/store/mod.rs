@@ -311,6 +311,8 @@ pub trait Store: Send + Sync + 'static {
     fn newest_message_at(&self, room_id: &str, event_id: &str) -> Answer<'_, Option<MessageLink>>;
     /// Whether one event arrived after another; `false` when either is unknown.
     fn arrived_after(&self, event_id: &str, other: &str) -> Answer<'_, bool>;
+    /// The room in which an event was taken in.
+    fn room_of_event(&self, event_id: &str) -> Answer<'_, Option<String>>;
     /// Whether an event was taken in.
     fn knows_event(&self, event_id: &str) -> Answer<'_, bool>;
     /// Those of these events that were not taken in, in their order.

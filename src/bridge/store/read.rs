@@ -103,6 +103,11 @@ impl Store for Sqlite {
         })
     }
 
+    fn room_of_event(&self, event_id: &str) -> Answer<'_, Option<String>> {
+        let event_id = event_id.to_owned();
+        self.read(move |connection| text(connection, "SELECT room_id FROM event WHERE event_id = ?1", [event_id]))
+    }
+
     fn knows_event(&self, event_id: &str) -> Answer<'_, bool> {
         let event_id = event_id.to_owned();
         self.read(move |connection| {

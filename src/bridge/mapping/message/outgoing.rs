@@ -107,20 +107,3 @@ fn of_upload(upload: Upload) -> Outgoing {
     ]);
     Outgoing { content, upload: Some(upload) }
 }
-
-/// Makes a content an answer to an event.
-pub fn as_reply(content: &mut Map<String, Value>, event_id: &str) {
-    content.insert("m.relates_to".to_owned(), json!({ "m.in_reply_to": { "event_id": event_id } }));
-}
-
-/// Makes a content the replacement of an event's.
-pub fn as_edit(mut content: Map<String, Value>, event_id: &str) -> Map<String, Value> {
-    content.remove("m.relates_to");
-    let mut edit = content.clone();
-    if let Some(Value::String(body)) = edit.get_mut("body") {
-        body.insert_str(0, "* ");
-    }
-    edit.insert("m.new_content".to_owned(), Value::Object(content));
-    edit.insert("m.relates_to".to_owned(), json!({ "rel_type": "m.replace", "event_id": event_id }));
-    edit
-}

@@ -1,0 +1,126 @@
+//! What the FHIR server has to tell: changes since the last one that is stored, each version once.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Engine, Trouble};
+use crate::{
+    bridge::{
+        mapping::{message, thread},
+        store::{Change, NewWork, Side},
+    },
+    fhir::{
+        resources::{Communication, Reference, Resource, ResourceType},
+        server::Cursor,
+    },
+};
+
+/// The types that the bridge follows.
+const FOLLOWED: [ResourceType; 9] = [
+    ResourceType::Patient,
+    ResourceType::Practitioner,
+    ResourceType::PractitionerRole,
+    ResourceType::RelatedPerson,
+    ResourceType::Organization,
+    ResourceType::CareTeam,
+    ResourceType::CommunicationRequest,
+    ResourceType::Communication,
+    ResourceType::Task,
+];
+/// Name of the cursor in the store.
+const CURSOR: &str = "fhir";
+/// Resources that are read at a time.
+const PAGE: u32 = 200;
+
+// === impl Engine ===
+
+impl Engine {
+    /// Follows the FHIR server until `stop`.
+    pub(super) async fn feed(self: Arc<Self>, stop: CancellationToken) {
+        let mut hints = self.fhir.hints();
+        let mut failures = 0;
+        loop {
+            let wait = match self.read_changes(&stop).await {
+                Ok(()) => {
+                    failures = 0;
+                    self.presence(Side::Fhir).here();
+                    Duration::from_secs(self.settings.poll_seconds)
+                }
+                Err(trouble) => {
+                    if failures == 0 {
+                        warn!(%trouble, "changes of the FHIR server cannot be read; trying on");
+                    }
+                    self.presence(Side::Fhir).away(&trouble);
+                    failures += 1;
+                    super::workers::back_off(failures)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = hints.changed(), if failures == 0 => {
+                    // A server that gives no hints any more is polled.
+                    if changed.is_err() {
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = tokio::time::sleep(wait) => {}
+                        }
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Reads and stores what changed since the cursor.
+    pub(super) async fn read_changes(&self, stop: &CancellationToken) -> Result<(), Trouble> {
+        loop {
+            let cursor = self.store.cursor(CURSOR).await?.map(Cursor);
+            let changes = self.fhir.changes(&FOLLOWED, cursor.as_ref(), PAGE).await?;
+            if cursor.as_ref() == Some(&changes.next) && changes.resources.is_empty() {
+                return Ok(());
+            }
+            debug!(resources = changes.resources.len(), "changes of the FHIR server");
+            let mut units: Vec<Change> = changes.resources.into_iter().filter_map(once).collect();
+            units.push(Change::Cursor { name: CURSOR.to_owned(), value: changes.next.0 });
+            self.commit(units).await?;
+            if !changes.more || stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A version of a resource as work to be done once.
+fn once(resource: Resource) -> Option<Change> {
+    let key = resource.versioned_key()?.to_string();
+    Some(Change::Once { key, work: work_for(resource)? })
+}
+
+/// The work that a resource makes. What belongs to one conversation stands in one lane.
+pub(super) fn work_for(resource: Resource) -> Option<NewWork> {
+    let key = resource.key()?.to_string();
+    let (kind, lane) = match resource.kind()? {
+        ResourceType::CareTeam => ("CareTeam", key),
+        ResourceType::CommunicationRequest => ("CommunicationRequest", key),
+        ResourceType::Communication => {
+            let request = resource.to::<Communication>().ok().and_then(|resource| message::request_of(&resource));
+            ("Communication", request.map_or(key, |request| super::intake::lane_of(&request)))
+        }
+        ResourceType::Task => {
+            let based_on: Vec<Reference> =
+                serde_json::from_value(resource.members().get("basedOn").cloned().unwrap_or(Value::Null)).ok()?;
+            let request = based_on.iter().find_map(thread::instance)?;
+            ("Task", request.to_string())
+        }
+        ResourceType::Patient
+        | ResourceType::Practitioner
+        | ResourceType::PractitionerRole
+        | ResourceType::RelatedPerson
+        | ResourceType::Organization => ("person", key),
+        _ => return None,
+    };
+    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), not_before: 0 })
+}

@@ -1,0 +1,153 @@
+//! What the homeserver pushes: stored before it is answered, each event once.
+
+use std::sync::Arc;
+
+use ruma::{RoomAliasId, UserId};
+use serde_json::Value;
+use tracing::{debug, warn};
+
+use super::{Engine, marks::Read, work};
+use crate::{
+    bridge::{
+        identity::Instance,
+        mapping::message::Mark,
+        store::{Change, MessageLink, NewWork, Origin, Role, Side, now},
+    },
+    matrix::{
+        Event, Transaction,
+        server::{Directory, TransactionSink, Unavailable},
+        transaction::{Ephemeral, Outline},
+    },
+};
+
+/// Takes transactions in.
+pub struct Intake(pub Arc<Engine>);
+
+/// Answers the homeserver's questions about users and rooms.
+pub struct Guide(pub Arc<Engine>);
+
+impl TransactionSink for Intake {
+    async fn accept(&self, transaction: Transaction) -> Result<(), Unavailable> {
+        let engine = &self.0;
+        let mut changes = Vec::with_capacity(transaction.events.len());
+        for event in &transaction.events {
+            engine.homeserver.note_member(event);
+            changes.extend(engine.take(event));
+        }
+        for data in &transaction.ephemeral {
+            changes.extend(engine.take_ephemeral(data));
+        }
+        debug!(events = transaction.events.len(), "a transaction of the homeserver");
+        engine.commit(changes).await.map_err(|error| {
+            warn!(%error, "a transaction could not be stored; the homeserver will send it again");
+            Unavailable("the bridge could not store the transaction".to_owned())
+        })
+    }
+}
+
+impl Directory for Guide {
+    async fn user(&self, user: &UserId) -> Result<bool, Unavailable> {
+        let Some(person) = self.0.names.person_of(user.as_str()) else { return Ok(false) };
+        // Whether the person exists is FHIR's to say; a user is made when they first take part.
+        self.0.exists(&person).await.map_err(|trouble| Unavailable(trouble.to_string()))
+    }
+
+    async fn alias(&self, alias: &RoomAliasId) -> Result<bool, Unavailable> {
+        let Some(place) = self.0.names.place_of(alias.as_str()) else { return Ok(false) };
+        let room = self.0.store.room_of(&place.to_string()).await;
+        Ok(room.map_err(|error| Unavailable(error.to_string()))?.is_some())
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// What is to be stored of an event.
+    pub(super) fn take(&self, event: &Event) -> Vec<Change> {
+        let outline = match event.outline() {
+            Ok(outline) => outline,
+            Err(error) => return self.take_malformed(event, error),
+        };
+        let (event_id, room_id) = (outline.event_id.to_string(), outline.room_id.to_string());
+        if self.names.is_ours(outline.sender.as_str()) {
+            let link = own_link(event, outline).map(Change::LinkMessage);
+            let arrival = Change::TakeEvent { event_id, room_id, work: None };
+            // The link first: it gives the event its place.
+            return link.into_iter().chain([arrival]).collect();
+        }
+        let work = self.work_for(event, outline);
+        let from_elsewhere = outline.sender.server_name() != self.homeserver.server_name();
+        let look = from_elsewhere.then(|| Change::Soon(self.gap_work(&room_id, 0)));
+        let take = Change::TakeEvent { event_id, room_id, work };
+        [Some(take), look].into_iter().flatten().collect()
+    }
+
+    /// The work that an event of somebody else makes.
+    fn work_for(&self, event: &Event, outline: &Outline) -> Option<NewWork> {
+        let kind = match (outline.kind.as_str(), &outline.state_key) {
+            ("m.room.member", Some(user)) if *user == self.names.bot() => "invitation",
+            ("m.room.member", Some(_)) | ("m.room.encryption", Some(_)) => return None,
+            (_, Some(_)) => return None,
+            (_, None) => "event",
+        };
+        let side = if kind == "event" { Side::Fhir } else { Side::Matrix };
+        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: event.json().to_owned(), not_before: 0 })
+    }
+
+    /// An event that cannot be understood is kept for people to look at.
+    fn take_malformed(&self, event: &Event, error: &crate::matrix::transaction::Malformed) -> Vec<Change> {
+        warn!(%error, "the homeserver sent an event that cannot be understood; it is kept as parked work");
+        let digest = ring::digest::digest(&ring::digest::SHA256, event.json().as_bytes());
+        let key: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let work = NewWork {
+            side: Side::Fhir,
+            lane: "malformed".to_owned(),
+            kind: "malformed",
+            payload: event.json().to_owned(),
+            not_before: 0,
+        };
+        vec![Change::Once { key: format!("malformed {key}"), work }]
+    }
+
+    /// Receipts of people; typing and presence are of the moment.
+    fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
+        let Ephemeral::Receipts { room_id, receipts } = data else { return Vec::new() };
+        let of_people =
+            receipts.iter().filter(|receipt| !receipt.private && !self.names.is_ours(receipt.user_id.as_str()));
+        of_people
+            .filter_map(|receipt| {
+                let read = Read {
+                    user_id: receipt.user_id.to_string(),
+                    event_id: receipt.event_id.to_string(),
+                    at: receipt.at.map_or_else(now, |at| i64::from(at.get())),
+                };
+                let work = work(Side::Fhir, room_id.as_str(), "receipt", &read).ok()?;
+                Some(Change::Once { key: format!("receipt {room_id} {} {}", read.user_id, read.event_id), work })
+            })
+            .collect()
+    }
+}
+
+/// Which resource an event of the bridge's own is, by the mark in its content.
+pub(super) fn own_link(event: &Event, outline: &Outline) -> Option<MessageLink> {
+    let content: Value = event.content().ok()?;
+    let mark = Mark::read(&content)?;
+    let is_edit = content
+        .get("m.relates_to")
+        .and_then(|relation| relation.get("rel_type"))
+        .is_some_and(|kind| kind == "m.replace");
+    Some(MessageLink {
+        event_id: outline.event_id.to_string(),
+        room_id: outline.room_id.to_string(),
+        resource: mark.resource,
+        part: mark.part,
+        role: if is_edit { Role::Edit } else { Role::Message },
+        origin: Origin::Fhir,
+        digest: mark.digest,
+    })
+}
+
+/// The lane of a conversation on the Matrix side.
+pub(super) fn lane_of(request: &Instance) -> String {
+    request.to_string()
+}

@@ -1,0 +1,199 @@
+//! What carries everything from one side to the other: nothing accepted is lost, nothing is done twice.
+//!
+//! | module | its part of the way |
+//! |---|---|
+//! | [`intake`] | transactions of the homeserver, durable before they are answered |
+//! | [`feed`] | changes of the FHIR server, by cursor |
+//! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
+//! | [`people`] | who somebody is on the other side |
+//! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
+//! | [`speak`] | Communications as events |
+//! | [`listen`] | events as Communications |
+//! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
+//! | [`gaps`] | events that the homeserver did not push |
+//! | [`reconcile`] | both sides compared and repaired |
+
+mod feed;
+mod gaps;
+mod intake;
+mod listen;
+mod marks;
+mod people;
+mod places;
+mod reconcile;
+mod speak;
+mod trouble;
+mod workers;
+
+use std::{collections::HashMap, sync::Mutex};
+
+use std::sync::Arc;
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    identity::Names,
+    store::{Change, NewWork, Side, Store, StoreError},
+};
+use crate::{
+    fhir::server::FhirServer,
+    matrix::Homeserver,
+    service::failure::{Failure, Status},
+};
+
+pub use intake::{Guide, Intake};
+pub use reconcile::{Difference, Report};
+pub use trouble::Trouble;
+pub use workers::Presence;
+
+/// How the engine works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Lanes that are worked on at the same time, for each side.
+    pub workers: usize,
+    /// How often work may be refused before it is parked.
+    pub tries: u32,
+    /// Seconds between two looks at the FHIR server where it gives no hint.
+    pub poll_seconds: u64,
+    /// Seconds between the last event of another homeserver and the look for missed ones.
+    pub gap_seconds: u64,
+    /// Whether Tasks tell who has read what.
+    pub tasks: bool,
+    /// Whether an AuditEvent is written for what was read.
+    pub audit: bool,
+    /// Roles of professionals who lead a team: codes, displays or texts, in any case.
+    pub lead_roles: Vec<String>,
+    /// What spaces are called, before a piece of the team's id.
+    pub space_label: String,
+    /// What rooms are called, before a piece of the request's id.
+    pub room_label: String,
+    /// What patients are called in Matrix, where their name must not appear.
+    pub patient_label: String,
+    /// Largest file that is carried, in bytes.
+    pub media_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 8,
+            tries: 8,
+            poll_seconds: 5,
+            gap_seconds: 2,
+            tasks: true,
+            audit: true,
+            lead_roles: ["hoofdbehandelaar", "regiebehandelaar", "coördinerend behandelaar", "care team lead"]
+                .map(str::to_owned)
+                .to_vec(),
+            space_label: "Zorgteam".to_owned(),
+            room_label: "Gesprek".to_owned(),
+            patient_label: "Cliënt".to_owned(),
+            media_bytes: 10 << 20,
+        }
+    }
+}
+
+/// The engine. Cheap to share.
+pub struct Engine {
+    settings: Settings,
+    names: Names,
+    store: Arc<dyn Store>,
+    homeserver: Homeserver,
+    fhir: Arc<dyn FhirServer>,
+    /// Rung when there may be new work.
+    bell: [Notify; 2],
+    presence: [Presence; 2],
+    /// Display names that were set by this process.
+    named: Mutex<HashMap<OwnedUserId, String>>,
+}
+
+/// What handling work gives: what is to be stored with its end.
+type Done = Result<Vec<Change>, Trouble>;
+
+// === impl Engine ===
+
+impl Engine {
+    /// An engine between a homeserver and a FHIR server.
+    ///
+    /// # Errors
+    /// When ids of the bridge would grow too long with this server name.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        homeserver: Homeserver,
+        fhir: Arc<dyn FhirServer>,
+    ) -> Result<Arc<Self>, Failure> {
+        let names = Names::new(homeserver.server_name().as_str())
+            .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
+        Ok(Arc::new(Self {
+            settings,
+            names,
+            store,
+            homeserver,
+            fhir,
+            bell: [Notify::new(), Notify::new()],
+            presence: [Presence::default(), Presence::default()],
+            named: Mutex::default(),
+        }))
+    }
+
+    /// Works until `stop`; work in hand is finished, or left as it was found.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
+        let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
+        for task in sides {
+            let _ = task.await;
+        }
+        let _ = feed.await;
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The homeserver.
+    pub fn homeserver(&self) -> &Homeserver {
+        &self.homeserver
+    }
+
+    /// Whether a side answers at present, and since when not.
+    pub fn presence(&self, side: Side) -> &Presence {
+        &self.presence[side as usize]
+    }
+
+    /// Stores changes and wakes the workers.
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.store.commit(changes).await?;
+        self.ring();
+        Ok(())
+    }
+
+    fn ring(&self) {
+        for bell in &self.bell {
+            bell.notify_one();
+        }
+    }
+}
+
+/// Work for a side.
+fn work(side: Side, lane: impl Into<String>, kind: &'static str, payload: &impl Serialize) -> Result<NewWork, Trouble> {
+    let payload = serde_json::to_string(payload).map_err(|error| Trouble::Refused(error.to_string()))?;
+    Ok(NewWork { side, lane: lane.into(), kind, payload, not_before: 0 })
+}
+
+fn room_id(text: &str) -> Result<OwnedRoomId, Trouble> {
+    OwnedRoomId::try_from(text).map_err(|_| Trouble::Refused(format!("{text:?} is no room id")))
+}
+
+fn user_id(text: &str) -> Result<OwnedUserId, Trouble> {
+    OwnedUserId::try_from(text).map_err(|_| Trouble::Refused(format!("{text:?} is no user id")))
+}
+
+fn event_id(text: &str) -> Result<OwnedEventId, Trouble> {
+    OwnedEventId::try_from(text).map_err(|_| Trouble::Refused(format!("{text:?} is no event id")))
+}

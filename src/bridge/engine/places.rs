@@ -1,0 +1,345 @@
+//! Teams as spaces and conversations as rooms: made once, and kept as FHIR has them.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use serde_json::{Map, Value};
+use tracing::{info, warn};
+
+use super::{Done, Engine, Trouble, room_id, user_id};
+use crate::{
+    bridge::{
+        identity::{Instance, Kind},
+        mapping::{
+            person::{self, Profile},
+            power,
+            thread::{self, Member, Openness},
+        },
+        store::{Change, Need, RoomLink, now},
+    },
+    fhir::{
+        query::Query,
+        resources::{CareTeam, CareTeamStatus, CommunicationRequest, Patient, Reference, Resource, ResourceType},
+    },
+    matrix::{
+        intent::{Invitation, Membership},
+        rooms::{self, InitialState, Levels, Plan},
+    },
+};
+
+/// Who is to be in a place.
+pub(super) type Roster = BTreeMap<OwnedUserId, Seat>;
+
+/// A member as the place should have them.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    person: Instance,
+    level: i64,
+    is_ghost: bool,
+    profile: Profile,
+    role_code: Option<String>,
+}
+
+/// A conversation with everybody who takes part.
+pub(super) struct Circle {
+    /// The team in whose space it stands, if there is one.
+    pub(super) team: Option<Instance>,
+    /// The people, each once.
+    pub(super) members: Vec<Member>,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// A team is new or has changed.
+    pub(super) async fn apply_team(&self, payload: &str) -> Done {
+        let team: CareTeam = Resource::from_json(payload.as_bytes())?.to()?;
+        let place = place(Kind::CareTeam, team.id.as_ref())?;
+        let openness = thread::of_team(&team);
+        let known = self.store.room_of(&place.to_string()).await?;
+        if known.is_none() && openness != Openness::Open {
+            return Ok(Vec::new());
+        }
+        let members = match openness {
+            Openness::Emptied => Vec::new(),
+            _ => thread::members(&team, &self.settings.lead_roles, now()),
+        };
+        let roster = self.roster(members).await?;
+        let plan = Plan {
+            kind: rooms::Kind::Space,
+            name: Some(thread::name(&self.settings.space_label, &place)),
+            alias: Some(place.localpart()),
+            levels: power::of_space(BTreeMap::new()),
+            ..Plan::default()
+        };
+        let room = self.room_for(&place, &plan).await?;
+        let context = self.invite_context(team.subject.as_ref()).await?;
+        self.seat(&room, &place, &roster, power::of_space, context).await?;
+        // Its conversations have the same members.
+        let query = Query::new().with("recipient", place.to_string());
+        let mut changes = Vec::new();
+        for request in self.all(ResourceType::CommunicationRequest, &query).await? {
+            changes.extend(self.look_again(&request)?);
+        }
+        Ok(changes)
+    }
+
+    /// A conversation is new or has changed.
+    pub(super) async fn apply_request(&self, payload: &str, suspect: bool) -> Done {
+        let resource = Resource::from_json(payload.as_bytes())?;
+        let request: CommunicationRequest = resource.to()?;
+        let place = place(Kind::CommunicationRequest, request.id.as_ref())?;
+        let openness = thread::of_request(&request);
+        let known = self.store.room_of(&place.to_string()).await?;
+        if known.is_none() && matches!(openness, Openness::Hidden | Openness::Emptied) {
+            return Ok(Vec::new());
+        }
+        let circle = self.circle(&request).await?;
+        let space = match &circle.team {
+            None => None,
+            Some(team) => match self.store.room_of(&team.to_string()).await? {
+                Some(link) => Some(room_id(&link.room_id)?),
+                None => return Err(Trouble::Wait(Need::Room(team.to_string()))),
+            },
+        };
+        let room = self.room_for(&place, &self.room_plan(&place, space.as_deref())).await?;
+        if let Some(space) = &space {
+            let child = thread::tie(&[self.names.server()], false);
+            let bot = self.homeserver.bot();
+            if bot.state(space, "m.space.child", room.as_str()).await?.as_ref() != Some(&child) {
+                bot.set_state(space, "m.space.child", room.as_str(), &child).await?;
+            }
+        }
+        let members = if openness == Openness::Emptied { Vec::new() } else { circle.members };
+        let roster = self.roster(members).await?;
+        let context = self.invite_context(request.subject.as_ref()).await?;
+        let levels = |users| power::of_room(users, openness == Openness::Closed);
+        // The first message is said before the room is closed to those who would say it.
+        let changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
+        self.seat(&room, &place, &roster, levels, context).await?;
+        Ok(changes)
+    }
+
+    /// Members may have changed without the resource: somebody's Matrix id, or a conversation's team.
+    pub(super) async fn apply_members(&self, payload: &str) -> Done {
+        let place: String = serde_json::from_str(payload)?;
+        let Ok(place) = Instance::parse(&place) else { return Ok(Vec::new()) };
+        let Some(resource) = self.resource_of(&place).await? else { return Ok(Vec::new()) };
+        match place.kind() {
+            Kind::CareTeam => self.apply_team(&resource.to_json()).await,
+            _ => self.apply_request(&resource.to_json(), true).await,
+        }
+    }
+
+    /// Who takes part in a conversation: the people that it names, and the members of its teams.
+    ///
+    /// Where it names no team, the active team of its subject gives it its space, and nobody else.
+    pub(super) async fn circle(&self, request: &CommunicationRequest) -> Result<Circle, Trouble> {
+        let mut members: Vec<Member> = Vec::new();
+        let mut add = |member: Member| match members.iter_mut().find(|known| known.person == member.person) {
+            Some(known) => known.level = known.level.max(member.level),
+            None => members.push(member),
+        };
+        let teams = thread::teams(request);
+        for team in &teams {
+            let Some(resource) = self.resource_of(team).await? else { continue };
+            thread::members(&resource.to()?, &self.settings.lead_roles, now()).into_iter().for_each(&mut add);
+        }
+        for person in thread::people(request) {
+            let level = power::of_kind(person.kind());
+            add(Member { person, level, role_code: None });
+        }
+        let team = match teams.into_iter().next() {
+            Some(team) => Some(team),
+            None => self.team_of_subject(request.subject.as_ref()).await?,
+        };
+        Ok(Circle { team, members })
+    }
+
+    async fn team_of_subject(&self, subject: Option<&Reference>) -> Result<Option<Instance>, Trouble> {
+        let Some(subject) = subject.and_then(|subject| subject.reference.as_deref()) else { return Ok(None) };
+        let query = Query::new().with("patient", subject).with("status", CareTeamStatus::Active.as_str());
+        let mut teams: Vec<Instance> = Vec::new();
+        for team in self.all(ResourceType::CareTeam, &query).await? {
+            teams.extend(team.key().and_then(|key| Instance::parse(&key.to_string()).ok()));
+        }
+        // Of several the choice must not change from call to call.
+        Ok(teams.into_iter().min())
+    }
+
+    fn room_plan(&self, place: &Instance, space: Option<&RoomId>) -> Plan {
+        let parent = space.map(|space| {
+            InitialState::new("m.space.parent", thread::tie(&[self.names.server()], true)).with_key(space.as_str())
+        });
+        Plan {
+            name: Some(thread::name(&self.settings.room_label, place)),
+            alias: Some(place.localpart()),
+            levels: power::of_room(BTreeMap::new(), false),
+            initial_state: parent.into_iter().collect(),
+            ..Plan::default()
+        }
+    }
+
+    /// The room of a place; it is made if it is not there. The alias makes sure that it is made once.
+    async fn room_for(&self, place: &Instance, plan: &Plan) -> Result<OwnedRoomId, Trouble> {
+        if let Some(link) = self.store.room_of(&place.to_string()).await? {
+            return room_id(&link.room_id);
+        }
+        let made = self.homeserver.bot().create_room(plan).await?;
+        info!(%place, room = %made.room_id, "a room was made");
+        let link = RoomLink { room_id: made.room_id.to_string(), place: place.to_string() };
+        self.commit(vec![Change::LinkRoom(link)]).await?;
+        Ok(made.room_id)
+    }
+
+    /// The users of members, with what is known of them.
+    async fn roster(&self, members: Vec<Member>) -> Result<Roster, Trouble> {
+        let mut roster = Roster::new();
+        for member in members {
+            let somebody = self.somebody(&member.person).await?;
+            let seat = Seat {
+                person: member.person,
+                level: member.level,
+                is_ghost: somebody.is_ghost,
+                profile: somebody.profile,
+                role_code: member.role_code,
+            };
+            let known = roster.entry(somebody.user_id).or_insert(seat);
+            known.level = known.level.max(member.level);
+        }
+        Ok(roster)
+    }
+
+    /// Brings levels and members of a room to what they should be. What is so already is left alone.
+    async fn seat(
+        &self,
+        room: &RoomId,
+        place: &Instance,
+        roster: &Roster,
+        levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
+        context: Option<Value>,
+    ) -> Result<(), Trouble> {
+        if let Err(error) = self.set_levels(room, roster, levels).await {
+            return Err(self.lost_room(room, place, error).await);
+        }
+        let bot = self.homeserver.bot();
+        let present = bot.members(room).await?;
+        let state_of =
+            |user: &OwnedUserId| present.iter().find(|member| member.user_id == *user).map(|member| member.membership);
+        for (user, seat) in roster {
+            match state_of(user) {
+                // Whoever banned them had a reason.
+                Some(Membership::Ban) => continue,
+                Some(Membership::Join) => {}
+                Some(Membership::Invite) => self.sit_down(room, user, seat).await?,
+                _ => {
+                    bot.invite(room, user, &self.invitation(user, context.as_ref())).await?;
+                    self.sit_down(room, user, seat).await?;
+                }
+            }
+        }
+        for member in &present {
+            let here = matches!(member.membership, Membership::Join | Membership::Invite);
+            if !here || roster.contains_key(&member.user_id) || member.user_id == *self.homeserver.bot_id() {
+                continue;
+            }
+            // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
+            let Some(person) = self.person_of(member.user_id.as_str()).await? else { continue };
+            if !roster.values().any(|seat| seat.person == person) {
+                bot.kick(room, &member.user_id, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_levels(
+        &self,
+        room: &RoomId,
+        roster: &Roster,
+        levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
+    ) -> Result<(), crate::matrix::Error> {
+        let bot = self.homeserver.bot();
+        let authority = bot.authority(room).await?;
+        let mut users: BTreeMap<OwnedUserId, i64> =
+            roster.iter().map(|(user, seat)| (user.clone(), seat.level)).collect();
+        if authority.creators.is_empty() {
+            // Before room version 12 the bridge's own level is one among others.
+            users.insert(self.homeserver.bot_id().to_owned(), power::LEAD);
+        }
+        users.retain(|user, _| !authority.creators.contains(user));
+        let wanted = levels(users);
+        if wanted == authority.levels {
+            return Ok(());
+        }
+        bot.set_levels(room, &wanted).await.map(drop)
+    }
+
+    /// A room that the bridge is no longer in is gone for it: an admin deleted it. It is made anew.
+    async fn lost_room(&self, room: &RoomId, place: &Instance, error: crate::matrix::Error) -> Trouble {
+        if !error.is_forbidden() && !error.is_not_found() {
+            return error.into();
+        }
+        warn!(%place, %room, %error, "the room is gone; it is made anew");
+        let Ok(alias) = <&ruma::RoomAliasId>::try_from(self.names.alias(place).as_str()).map(ToOwned::to_owned) else {
+            return error.into();
+        };
+        if let Err(error) = self.homeserver.bot().delete_alias(&alias).await {
+            return error.into();
+        }
+        match self.commit(vec![Change::UnlinkRoom { room_id: room.to_string() }]).await {
+            Ok(()) => Trouble::Again(format!("the room of {place} was gone")),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// A ghost accepts at once, and says who it is.
+    async fn sit_down(&self, room: &RoomId, user: &OwnedUserId, seat: &Seat) -> Result<(), Trouble> {
+        if !seat.is_ghost {
+            return Ok(());
+        }
+        let ghost = self.ghost(&seat.person, user.clone(), &seat.profile).await?;
+        ghost.ensure_joined(room, &[]).await?;
+        let mapping = person::user_mapping(&seat.person.to_string(), &seat.profile, seat.role_code.as_deref(), None);
+        if ghost.state(room, person::USER_MAPPINGS, user.as_str()).await?.as_ref() != Some(&mapping) {
+            ghost.set_state(room, person::USER_MAPPINGS, user.as_str(), &mapping).await?;
+        }
+        Ok(())
+    }
+
+    /// An invitation; to a user of another organisation it says whom it is about, by pseudonym.
+    fn invitation(&self, user: &OwnedUserId, context: Option<&Value>) -> Invitation {
+        let elsewhere = user.server_name() != self.homeserver.server_name();
+        let fields = context.filter(|_| elsewhere).map(|context| (person::INVITE_CONTEXT.to_owned(), context.clone()));
+        Invitation { reason: None, fields: Map::from_iter(fields) }
+    }
+
+    async fn invite_context(&self, subject: Option<&Reference>) -> Result<Option<Value>, Trouble> {
+        let Some(subject) = subject.and_then(thread::instance).filter(|who| who.kind() == Kind::Patient) else {
+            return Ok(None);
+        };
+        let Some(resource) = self.resource_of(&subject).await? else { return Ok(None) };
+        Ok(person::invite_context(&resource.to::<Patient>()?))
+    }
+
+    /// The bot was invited, kicked or banned.
+    pub(super) async fn answer_invitation(&self, payload: &str) -> Done {
+        let event: Value = serde_json::from_str(payload)?;
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (room, by) = (text(event.get("room_id")), text(event.get("sender")));
+        let membership = text(event.get("content").and_then(|content| content.get("membership")));
+        if membership != "invite" || self.person_of(&by).await?.is_none() {
+            // Only people whom FHIR knows bring the bridge into a room.
+            return Ok(Vec::new());
+        }
+        let room = room_id(&room)?;
+        let via = vec![user_id(&by)?.server_name().to_owned()];
+        self.homeserver.bot().join((*room).into(), &via).await?;
+        self.adopt(&room, &by).await
+    }
+}
+
+/// The place of a resource by its id.
+fn place(kind: Kind, id: Option<&crate::fhir::id::Id>) -> Result<Instance, Trouble> {
+    let id = id.ok_or_else(|| Trouble::Refused("the resource has no id".to_owned()))?;
+    Instance::new(kind, id.as_str()).map_err(|error| Trouble::Refused(error.to_string()))
+}

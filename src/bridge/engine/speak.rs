@@ -1,0 +1,391 @@
+//! Communications as events: said once, corrected, withdrawn.
+
+use std::collections::BTreeMap;
+
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId, RoomId, UInt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tracing::info;
+
+use super::{Done, Engine, Trouble, event_id, marks::NewMessage, room_id, work};
+use crate::{
+    bridge::{
+        identity::Instance,
+        mapping::{
+            literal,
+            message::{self, Mark, Visibility},
+            thread,
+        },
+        store::{Change, MessageLink, Need, Origin, Role, Side},
+    },
+    fhir::{
+        id::Key,
+        instant::DateTime,
+        resources::{Communication, CommunicationRequest, Identifier, Payload, Resource},
+        server::Condition,
+    },
+    matrix::{
+        Intent,
+        intent::{Direction, Format, Outgoing, content},
+        media::Upload,
+    },
+};
+
+/// Pages of history that are searched for an event that may have been sent.
+const SEARCHED_PAGES: usize = 50;
+/// Events on a page.
+const PAGE: u32 = 100;
+
+/// What is to be said in a room.
+struct Saying<'a> {
+    /// `Communication/1`.
+    resource: String,
+    /// Its version.
+    version: String,
+    payload: &'a [Payload],
+    visibility: Visibility,
+    sender: Option<Instance>,
+    at: Option<MilliSecondsSinceUnixEpoch>,
+    /// The event that it answers.
+    reply_to: Option<String>,
+    room: &'a RoomId,
+}
+
+/// What a FHIR resource gained: the event that it became.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WrittenBack {
+    resource: String,
+    event_id: String,
+}
+
+/// Something that the bridge has to say itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Notice {
+    pub(super) room_id: String,
+    pub(super) text: String,
+    pub(super) about: String,
+}
+
+/// What came of saying something.
+#[derive(Default)]
+struct Said {
+    changes: Vec<Change>,
+    /// The first event, if anything was sent for the first time.
+    first: Option<String>,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// A Communication is new or has changed.
+    pub(super) async fn speak(&self, payload: &str, suspect: bool) -> Done {
+        let resource = Resource::from_json(payload.as_bytes())?;
+        let communication: Communication = resource.to()?;
+        let Some(request) = message::request_of(&communication) else {
+            info!("a Communication that is part of no conversation has no room");
+            return Ok(Vec::new());
+        };
+        let Some(key) = resource.key().map(|key| key.to_string()) else { return Ok(Vec::new()) };
+        let visibility = message::visibility(communication.status.as_ref());
+        let links = self.store.messages_of(&key).await?;
+        if links.is_empty() {
+            if visibility != Visibility::Shown {
+                return Ok(Vec::new());
+            }
+            // It names its event: it came from Matrix, or went there before this store knew.
+            if message::event_of(&communication).is_some() {
+                return Ok(Vec::new());
+            }
+        }
+        let Some(link) = self.store.room_of(&request.to_string()).await? else {
+            return Err(Trouble::Wait(Need::Room(request.to_string())));
+        };
+        let room = room_id(&link.room_id)?;
+        if let Some(original) = links.iter().find(|link| link.origin == Origin::Matrix && link.role == Role::Message) {
+            return self.correct(&room, original, &communication, visibility, &resource).await;
+        }
+        let answered = communication.in_response_to.first().and_then(|answered| answered.reference.clone());
+        let reply_to = match answered {
+            Some(answered) => self.store.messages_of(&answered).await?.into_iter().next().map(|link| link.event_id),
+            None => None,
+        };
+        let sender = communication.sender.as_ref().and_then(thread::instance);
+        let saying = Saying {
+            resource: key.clone(),
+            version: resource.version().unwrap_or("1").to_owned(),
+            payload: &communication.payload,
+            visibility,
+            sender: sender.clone(),
+            at: moment(communication.sent.as_ref()),
+            reply_to,
+            room: &room,
+        };
+        let said = self.say(&saying, links, suspect).await?;
+        let mut changes = said.changes;
+        if let Some(first) = said.first {
+            if message::event_of(&communication).is_none() {
+                let written = WrittenBack { resource: key.clone(), event_id: first };
+                changes.push(once(&room, "written", &written, &key)?);
+            }
+            changes.extend(self.unread(&room, &request, &key, sender.as_ref())?);
+        }
+        Ok(changes)
+    }
+
+    /// The first message of a conversation: what its request says.
+    pub(super) async fn say_first(
+        &self,
+        place: &Instance,
+        resource: &Resource,
+        request: &CommunicationRequest,
+        room: &RoomId,
+        suspect: bool,
+    ) -> Done {
+        let sender = request.requester.as_ref().or(request.sender.as_ref()).and_then(thread::instance);
+        let saying = Saying {
+            resource: place.to_string(),
+            version: resource.version().unwrap_or("1").to_owned(),
+            payload: thread::first_message(request),
+            visibility: Visibility::Shown,
+            sender: sender.clone(),
+            at: moment(request.authored_on.as_ref()),
+            reply_to: None,
+            room,
+        };
+        let links = self.store.messages_of(&saying.resource).await?;
+        let said = self.say(&saying, links, suspect).await?;
+        let mut changes = said.changes;
+        if said.first.is_some() {
+            changes.extend(self.unread(room, place, &place.to_string(), sender.as_ref())?);
+        }
+        Ok(changes)
+    }
+
+    fn unread(
+        &self,
+        room: &RoomId,
+        request: &Instance,
+        resource: &str,
+        sender: Option<&Instance>,
+    ) -> Result<Option<Change>, Trouble> {
+        if !self.settings.tasks {
+            return Ok(None);
+        }
+        let sender = sender.map(ToString::to_string);
+        let new = NewMessage { request: request.to_string(), message: resource.to_owned(), sender };
+        once(room, "reading", &new, resource).map(Some)
+    }
+
+    /// Says what is not said yet, payload by payload, and corrects or withdraws what has changed.
+    async fn say(&self, saying: &Saying<'_>, links: Vec<MessageLink>, suspect: bool) -> Result<Said, Trouble> {
+        // Of several events for one payload the last one stands.
+        let mut standing: BTreeMap<u32, MessageLink> = BTreeMap::new();
+        standing.extend(links.into_iter().filter(|link| link.role == Role::Message).map(|link| (link.part, link)));
+        if suspect {
+            for link in self.find_sent(saying).await? {
+                // What the store knows, it knows better: the mark says what was first said.
+                standing.entry(link.part).or_insert(link);
+            }
+        }
+        let shown = if saying.visibility == Visibility::Shown { saying.payload } else { &[] };
+        let mut said = Said::default();
+        let mut intent = None;
+        for (number, payload) in shown.iter().enumerate() {
+            let part = u32::try_from(number).unwrap_or(u32::MAX);
+            let digest = message::digest(std::slice::from_ref(payload), Visibility::Shown);
+            let known = standing.remove(&part);
+            if known.as_ref().is_some_and(|known| known.digest == digest) {
+                // Sent already; stored again, because this may be news from the room itself.
+                said.changes.extend(known.map(Change::LinkMessage));
+                continue;
+            }
+            let Some(outgoing) = message::outgoing(std::slice::from_ref(payload)).pop() else { continue };
+            let withdrawn = message::digest(&[], Visibility::Withdrawn);
+            let known = known.filter(|known| known.digest != withdrawn);
+            let intent = match &intent {
+                Some(intent) => intent,
+                None => intent.insert(self.intent_of(saying.sender.as_ref()).await?),
+            };
+            let content = self.content_of(intent, outgoing).await?;
+            let mark = Mark { resource: saying.resource.clone(), digest: digest.clone(), part };
+            let link = self.send_part(intent, saying, content, mark, known.as_ref()).await?;
+            if known.is_none() {
+                said.first.get_or_insert(link.event_id.clone());
+            }
+            // The message stands for what it says now, also after an edit.
+            said.changes.extend(known.map(|known| Change::LinkMessage(MessageLink { digest, ..known })));
+            said.changes.push(Change::LinkMessage(link));
+        }
+        if saying.visibility != Visibility::Hidden {
+            for link in standing.into_values() {
+                said.changes.extend(self.withdraw(saying.room, link, &saying.version).await?);
+            }
+        }
+        Ok(said)
+    }
+
+    async fn send_part(
+        &self,
+        intent: &Intent,
+        saying: &Saying<'_>,
+        mut content: Value,
+        mark: Mark,
+        known: Option<&MessageLink>,
+    ) -> Result<MessageLink, Trouble> {
+        let role = if known.is_some() { Role::Edit } else { Role::Message };
+        if let (None, Some(answered)) = (known, &saying.reply_to) {
+            content = content::reply_to(content, &event_id(answered)?);
+        }
+        if let Some(known) = known {
+            content = content::edit_of(&event_id(&known.event_id)?, content);
+        }
+        if let Value::Object(members) = &mut content {
+            mark.write(members);
+        }
+        // The homeserver knows a repetition by this id for a while; the mark is there for the time after.
+        let transaction =
+            OwnedTransactionId::from(format!("{}.{}.{}", saying.resource, saying.version, mark.part).replace('/', "."));
+        let mut outgoing = Outgoing::message(content, &transaction);
+        if let (None, Some(at)) = (known, saying.at) {
+            outgoing = outgoing.at(at);
+        }
+        let event_id = intent.send(saying.room, &outgoing).await?;
+        Ok(MessageLink {
+            event_id: event_id.to_string(),
+            room_id: saying.room.to_string(),
+            resource: mark.resource,
+            part: mark.part,
+            role,
+            origin: Origin::Fhir,
+            digest: mark.digest,
+        })
+    }
+
+    async fn withdraw(&self, room: &RoomId, link: MessageLink, version: &str) -> Result<Option<Change>, Trouble> {
+        let withdrawn = message::digest(&[], Visibility::Withdrawn);
+        if link.digest == withdrawn {
+            return Ok(None);
+        }
+        let transaction = OwnedTransactionId::from(format!("redact.{}.{version}", link.event_id));
+        self.homeserver.bot().redact(room, &event_id(&link.event_id)?, &transaction, None).await?;
+        Ok(Some(Change::LinkMessage(MessageLink { digest: withdrawn, ..link })))
+    }
+
+    /// FHIR changed what a person said in Matrix. The bridge cannot edit it; it withdraws it or says what changed.
+    async fn correct(
+        &self,
+        room: &RoomId,
+        original: &MessageLink,
+        communication: &Communication,
+        visibility: Visibility,
+        resource: &Resource,
+    ) -> Done {
+        let digest = message::digest(&communication.payload, visibility);
+        if digest == original.digest {
+            return Ok(Vec::new());
+        }
+        let version = resource.version().unwrap_or("1");
+        match visibility {
+            Visibility::Withdrawn => Ok(self.withdraw(room, original.clone(), version).await?.into_iter().collect()),
+            Visibility::Hidden => Ok(Vec::new()),
+            Visibility::Shown => {
+                let texts = communication.payload.iter().filter_map(|payload| payload.content_string.as_deref());
+                let text = format!("Gewijzigd in het dossier: {}", texts.collect::<Vec<_>>().join("\n"));
+                let about = original.event_id.clone();
+                let notice = Notice { room_id: room.to_string(), text, about };
+                let key = format!("correction {} {version}", original.resource);
+                let work = work(Side::Matrix, room.as_str(), "notice", &notice)?;
+                let stands = MessageLink { digest, ..original.clone() };
+                Ok(vec![Change::Once { key, work }, Change::LinkMessage(stands)])
+            }
+        }
+    }
+
+    async fn intent_of(&self, sender: Option<&Instance>) -> Result<Intent, Trouble> {
+        match sender.filter(|sender| sender.kind().is_person()) {
+            Some(person) => self.speaker(person).await,
+            None => Ok(self.homeserver.bot()),
+        }
+    }
+
+    async fn content_of(&self, intent: &Intent, outgoing: message::Outgoing) -> Result<Value, Trouble> {
+        let mut content = outgoing.content;
+        if let Some(file) = outgoing.upload {
+            let upload = Upload::new(file.content_type, file.bytes).named(file.name);
+            let uri = intent.upload(upload).await?;
+            content.insert("url".to_owned(), uri.as_str().into());
+        }
+        Ok(Value::Object(content))
+    }
+
+    /// The events of a resource that are in the room already, by their marks: for work that may have been done.
+    async fn find_sent(&self, saying: &Saying<'_>) -> Result<Vec<MessageLink>, Trouble> {
+        let bot = self.homeserver.bot();
+        let (mut from, mut found) = (None, Vec::new());
+        for _ in 0..SEARCHED_PAGES {
+            let page = bot.messages(saying.room, from.as_deref(), Direction::Backward, PAGE, Format::Client).await?;
+            let mut settled = false;
+            for event in &page.events {
+                let Ok(outline) = event.outline() else { continue };
+                if !self.names.is_ours(outline.sender.as_str()) {
+                    continue;
+                }
+                let Some(link) = super::intake::own_link(event, outline) else { continue };
+                if link.resource == saying.resource {
+                    found.extend((link.role == Role::Message).then_some(link));
+                } else {
+                    // Whatever is linked was finished before this work began.
+                    settled |= self.store.message(&link.event_id).await?.is_some();
+                }
+            }
+            match page.end {
+                Some(end) if !settled && !page.events.is_empty() => from = Some(end),
+                _ => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Says something that the bridge itself has to say, as an answer to an event.
+    pub(super) async fn post_notice(&self, payload: &str, _suspect: bool) -> Done {
+        let notice: Notice = serde_json::from_str(payload)?;
+        let room = room_id(&notice.room_id)?;
+        let content = content::reply_to(content::notice(&notice.text), &event_id(&notice.about)?);
+        let transaction = OwnedTransactionId::from(format!("notice.{}", notice.about));
+        self.homeserver.bot().send(&room, &Outgoing::message(content, &transaction)).await?;
+        Ok(Vec::new())
+    }
+
+    /// Writes the event id back, so that each side finds the other.
+    pub(super) async fn write_back(&self, payload: &str) -> Done {
+        let written: WrittenBack = serde_json::from_str(payload)?;
+        let Some(key) = Key::parse(&written.resource) else { return Ok(Vec::new()) };
+        let current = self.fhir.read(key.kind, &key.id).await?;
+        let mut communication: Communication = current.to()?;
+        if message::event_of(&communication).is_some() {
+            return Ok(Vec::new());
+        }
+        communication.identifier.push(Identifier::new(crate::bridge::mapping::EVENT_ID, written.event_id));
+        let version = current.version().unwrap_or_default().to_owned();
+        self.fhir.update(Resource::of(&communication), Condition::VersionIs(&version)).await?;
+        Ok(Vec::new())
+    }
+}
+
+/// Work on the FHIR side of a room that is done once for a resource.
+fn once(room: &RoomId, kind: &'static str, payload: &impl Serialize, resource: &str) -> Result<Change, Trouble> {
+    Ok(Change::Once { key: format!("{kind} {resource}"), work: work(Side::Fhir, room.as_str(), kind, payload)? })
+}
+
+/// A FHIR time as Matrix counts.
+fn moment(time: Option<&DateTime>) -> Option<MilliSecondsSinceUnixEpoch> {
+    let millis = u64::try_from(time?.millis()?).ok()?;
+    UInt::try_from(millis).ok().map(MilliSecondsSinceUnixEpoch)
+}
+
+/// A reference for a Communication's `inResponseTo`.
+pub(super) fn answered(link: Option<MessageLink>) -> Option<String> {
+    link.map(|link| link.resource)
+        .filter(|resource| resource.starts_with("Communication/"))
+        .map(|resource| literal(resource).reference.unwrap_or_default())
+}

@@ -1,0 +1,85 @@
+//! What can come between the engine and its work, and what that means for the work.
+
+use std::time::Duration;
+
+use crate::{
+    bridge::store::{Need, Side, StoreError},
+    fhir::{resources::NotThisResource, server::FhirError},
+    matrix,
+};
+
+/// Why work is not done. Texts are for logs and people and hold no patient data.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// A server is away or busy: try again, however often. The work may have had its effect.
+    #[error("{}: {reason}", side.name())]
+    Away {
+        /// Which server.
+        side: Side,
+        /// What it said.
+        reason: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// Somebody else was faster: try again at once.
+    #[error("{0}")]
+    Again(String),
+    /// It was refused, and most likely will be again.
+    #[error("{0}")]
+    Refused(String),
+    /// Something that is needed is not there yet.
+    #[error("waits for {}", .0.key())]
+    Wait(Need),
+    /// The store failed: nothing can be promised.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<matrix::Error> for Trouble {
+    fn from(error: matrix::Error) -> Self {
+        // A token that is not known is the operator's to mend; what was accepted waits for it.
+        if error.is_temporary() || error.is_unknown_token() || matches!(error, matrix::Error::Answer { .. }) {
+            return Self::Away { side: Side::Matrix, reason: error.to_string(), retry_after: error.retry_after() };
+        }
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<FhirError> for Trouble {
+    fn from(error: FhirError) -> Self {
+        let away = |reason: &str, error: &FhirError| Self::Away {
+            side: Side::Fhir,
+            reason: reason.to_owned(),
+            retry_after: error.retry_after(),
+        };
+        // The diagnostics of a foreign server may repeat values: what is kept is what kind of trouble it is, and where.
+        let places = |outcome: &crate::fhir::resources::OperationOutcome| {
+            outcome.issue.iter().flat_map(|issue| issue.expression.clone()).collect::<Vec<_>>().join(", ")
+        };
+        match &error {
+            FhirError::Busy { .. } => away("the FHIR server is busy", &error),
+            FhirError::Unavailable(_) => away("the FHIR server cannot be reached or failed", &error),
+            FhirError::Protocol(_) => away("the FHIR server's answer is not FHIR", &error),
+            FhirError::Forbidden(_) => away("the FHIR server does not let the bridge in", &error),
+            // Somebody else wrote in between: read again and try again.
+            FhirError::VersionConflict(_) => Self::Again("FHIR: another version is there".to_owned()),
+            FhirError::NotFound(what) => Self::Refused(format!("FHIR: {what} is not there")),
+            FhirError::MultipleMatches(_) => Self::Refused("FHIR: several resources match".to_owned()),
+            FhirError::Invalid(outcome) => Self::Refused(format!("FHIR: refused; {}", places(outcome))),
+            FhirError::NotSupported(_) => Self::Refused("FHIR: not supported by the server".to_owned()),
+        }
+    }
+}
+
+impl From<NotThisResource> for Trouble {
+    fn from(error: NotThisResource) -> Self {
+        Self::Refused(format!("FHIR: {error}"))
+    }
+}
+
+impl From<serde_json::Error> for Trouble {
+    fn from(error: serde_json::Error) -> Self {
+        // Only the place: the text of the error may repeat what stands there.
+        Self::Refused(format!("broken JSON at line {}, column {}", error.line(), error.column()))
+    }
+}
