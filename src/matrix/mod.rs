@@ -8,8 +8,10 @@
 //! | [`homeserver`] | calls to the homeserver: retries, time-outs, typed errors, the ping that explains itself |
 //! | [`intent`] | acting as one user: registering, joining and retrying are hidden |
 //! | [`rooms`] | what a room or space is made of, in room versions 10 to 12 |
+//! | [`canonical`] | the numbers that an event may hold |
 //! | [`media`] | files both ways: streamed, limited, checked |
 
+pub mod canonical;
 pub mod homeserver;
 pub mod intent;
 pub mod media;

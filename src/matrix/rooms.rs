@@ -22,7 +22,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 pub use levels::{Action, Authority, Level, Levels};
 
-use super::Error;
+use super::{Error, canonical};
 
 /// What is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,8 @@ pub struct Plan {
     pub alias: Option<String>,
     /// Who is invited at once.
     pub invite: Vec<OwnedUserId>,
-    /// Who stands above all levels besides the creator (room version 12); in older versions they get level 100.
+    /// Who stands above all levels besides the creator (room version 12); in older versions they get the
+    /// creator's level, 101 or more.
     pub additional_creators: Vec<OwnedUserId>,
     /// The power levels. The creator need not be in it.
     pub levels: Levels,
@@ -164,7 +165,7 @@ impl Plan {
         let own = own.iter().filter(|state| !self.initial_state.iter().any(|given| same(given, state)));
         own.chain(&self.initial_state)
             .map(|state| {
-                let event = json!({ "type": state.kind, "state_key": state.state_key, "content": state.content });
+                let event = json!({ "type": state.kind, "state_key": state.state_key, "content": canonical::content(&state.content)? });
                 Ok(raw(&event)?.cast_unchecked())
             })
             .collect()

@@ -55,7 +55,8 @@ pub(super) fn checked<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     check: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<T, D::Error> {
-    deserializer.deserialize_str(Checked(check))
+    // Not `deserialize_str`: that takes 12345 and true for texts, and a homeserver does not.
+    deserializer.deserialize_any(Checked(check))
 }
 
 struct Checked<F>(F);

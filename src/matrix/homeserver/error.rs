@@ -114,9 +114,12 @@ impl Error {
         self.refused()?.retry_after
     }
 
-    /// Whether it does not exist (`M_NOT_FOUND`).
+    /// Whether it does not exist (`M_NOT_FOUND`; Synapse answers 404 with `M_UNKNOWN` for an unknown user's profile).
     pub fn is_not_found(&self) -> bool {
-        matches!(self.kind(), Some(ErrorKind::NotFound))
+        let missing = |refused: &Refused| {
+            refused.status == StatusCode::NOT_FOUND && !matches!(refused.kind, Some(ErrorKind::Unrecognized))
+        };
+        self.refused().is_some_and(missing)
     }
 
     /// Whether it is not allowed (`M_FORBIDDEN`).

@@ -18,7 +18,7 @@ use ruma::{
 use serde_json::Value;
 
 use super::{Call, Error, Intent};
-use crate::matrix::rooms::raw;
+use crate::matrix::{canonical, rooms::raw};
 
 /// An event that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Intent {
     pub async fn send(&self, room: &RoomId, outgoing: &Outgoing) -> Result<OwnedEventId, Error> {
         let kind = MessageLikeEventType::from(outgoing.kind.as_str());
         let transaction_id = outgoing.transaction_id.clone();
-        let body = raw(&outgoing.content)?.cast_unchecked();
+        let body = raw(&canonical::content(&outgoing.content)?)?.cast_unchecked();
         let mut request = send_message_event::v3::Request::new_raw(room.to_owned(), transaction_id, kind, body);
         request.timestamp = outgoing.at;
         Ok(self.call_inside(room, request).await?.event_id)

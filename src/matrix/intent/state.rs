@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Error, Intent};
 use crate::matrix::{
-    Event,
+    Event, canonical,
     rooms::{Authority, Levels, raw},
 };
 
@@ -159,7 +159,7 @@ fn state_request(
     content: &Value,
 ) -> Result<send_state_event::v3::Request, Error> {
     let (room, kind, key) = (room.to_owned(), StateEventType::from(kind), key.to_owned());
-    Ok(send_state_event::v3::Request::new_raw(room, kind, key, raw(content)?.cast_unchecked()))
+    Ok(send_state_event::v3::Request::new_raw(room, kind, key, raw(&canonical::content(content)?)?.cast_unchecked()))
 }
 
 fn is(event: &Event, kind: &str) -> bool {

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::creators_are_privileged;
 
-/// The level of a creator in room versions before 12.
-const FULL: i64 = 100;
+/// The level of a creator in room versions before 12: above the 100 that people may have. Who stands as high as the
+/// creator could never be put lower again.
+const CREATOR: i64 = 101;
 
 /// The content of `m.room.power_levels`. Missing fields have the specification's defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,14 +115,14 @@ impl Levels {
         levels
     }
 
-    /// The same with creators at 100, or higher where that is what it needs to change anything.
+    /// The same with creators above everybody else, as they are in version 12 by themselves.
     pub(super) fn with_creators<'a>(&self, creators: impl Iterator<Item = &'a UserId>) -> Self {
         let mut levels = self.clone();
-        let needed = self.events.values().chain(self.users.values());
-        let needed = needed.chain([&self.state_default, &self.ban, &self.kick, &self.redact, &self.invite]);
-        let full = needed.copied().fold(FULL, i64::max);
+        let needed = [self.state_default, self.ban, self.kick, self.redact, self.invite];
+        let needed = needed.into_iter().chain(self.events.values().copied());
+        let above = self.users.values().map(|level| level.saturating_add(1)).chain(needed).fold(CREATOR, i64::max);
         for creator in creators {
-            levels.users.insert(creator.to_owned(), full);
+            levels.users.insert(creator.to_owned(), above);
         }
         levels
     }

@@ -27,7 +27,7 @@ fn request(version: RoomVersionId) -> Value {
 fn creators_are_users_before_version_12() {
     for version in [RoomVersionId::V10, RoomVersionId::V11] {
         let made = request(version);
-        assert_eq!(made["levels"]["users"], json!({ "@_fhir:vvt": 100, "@lead:vvt": 100, "@nurse:vvt": 75 }));
+        assert_eq!(made["levels"]["users"], json!({ "@_fhir:vvt": 101, "@lead:vvt": 101, "@nurse:vvt": 75 }));
         assert_eq!(made["creation"], json!({ "type": "m.space" }));
     }
 }
@@ -51,9 +51,12 @@ fn given_state_wins_over_the_plans_own() {
 }
 
 #[test]
-fn a_creator_before_version_12_gets_the_highest_level_that_is_needed() {
-    let levels = Levels { ban: 150, ..Levels::default() };
-    assert_eq!(levels.with_creators([user_id!("@_fhir:vvt")].into_iter()).of(user_id!("@_fhir:vvt")), 150);
+fn a_creator_before_version_12_stands_above_all_that_is_needed_and_all_others() {
+    let bot = user_id!("@_fhir:vvt");
+    let of = |levels: Levels| levels.with_creators([bot].into_iter()).of(bot);
+    assert_eq!(of(Levels::default()), 101);
+    assert_eq!(of(Levels { ban: 150, ..Levels::default() }), 150);
+    assert_eq!(of(Levels::default().with_user(owned_user_id!("@lead:vvt"), 200)), 201);
 }
 
 #[test]
