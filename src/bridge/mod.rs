@@ -1,5 +1,6 @@
 //! Floor 3: the mapping between FHIR and Matrix, and the engine that carries it.
 
+pub mod command;
 pub mod engine;
 pub mod identity;
 pub mod mapping;

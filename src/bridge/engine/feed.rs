@@ -46,7 +46,9 @@ impl Engine {
             let wait = match self.read_changes(&stop).await {
                 Ok(()) => {
                     failures = 0;
-                    self.presence(Side::Fhir).here();
+                    if self.presence(Side::Fhir).here() {
+                        self.ring();
+                    }
                     Duration::from_secs(self.settings.poll_seconds)
                 }
                 Err(trouble) => {

@@ -25,14 +25,17 @@ mod speak;
 mod trouble;
 mod workers;
 
-use std::{collections::HashMap, sync::Mutex};
-
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::{
     identity::Names,
@@ -47,7 +50,10 @@ use crate::{
 pub use intake::{Guide, Intake};
 pub use reconcile::{Difference, Report};
 pub use trouble::Trouble;
-pub use workers::Presence;
+pub use workers::{Absence, Presence};
+
+/// How often a homeserver that is away is asked after.
+const ASKING: Duration = Duration::from_secs(1);
 
 /// How the engine works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +115,8 @@ pub struct Engine {
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
+    /// Failures in a row by lane, for back-off.
+    failures: Mutex<HashMap<String, u32>>,
 }
 
 /// What handling work gives: what is to be stored with its end.
@@ -129,6 +137,10 @@ impl Engine {
     ) -> Result<Arc<Self>, Failure> {
         let names = Names::new(homeserver.server_name().as_str())
             .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
+        let presence = [Presence::default(), Presence::default()];
+        // Until the homeserver was asked, nothing is tried there.
+        presence[Side::Matrix as usize]
+            .away(&Trouble::Away { side: Side::Matrix, reason: "not asked yet".to_owned() });
         Ok(Arc::new(Self {
             settings,
             names,
@@ -136,8 +148,9 @@ impl Engine {
             homeserver,
             fhir,
             bell: [Notify::new(), Notify::new()],
-            presence: [Presence::default(), Presence::default()],
+            presence,
             named: Mutex::default(),
+            failures: Mutex::default(),
         }))
     }
 
@@ -171,6 +184,36 @@ impl Engine {
         self.store.commit(changes).await?;
         self.ring();
         Ok(())
+    }
+
+    /// Asks after the homeserver until `stop`: both directions must work. While it is away nothing is tried there;
+    /// when it is back, what waited goes on.
+    pub async fn watch_homeserver(&self, stop: CancellationToken) {
+        let presence = self.presence(Side::Matrix);
+        let mut said = None;
+        loop {
+            if presence.absence().is_some() || said.is_none() {
+                let diagnosis = self.homeserver.diagnose().await;
+                if diagnosis.is_fine() {
+                    presence.here();
+                    self.ring();
+                } else {
+                    presence.away(&Trouble::Away { side: Side::Matrix, reason: diagnosis.to_string() });
+                }
+                let sentence = diagnosis.to_string();
+                if said.as_ref() != Some(&std::mem::discriminant(&diagnosis)) {
+                    match diagnosis.remedy(&self.homeserver) {
+                        None => info!("connected with the homeserver: {sentence}"),
+                        Some(remedy) => warn!("the homeserver: {sentence}. {remedy}"),
+                    }
+                    said = Some(std::mem::discriminant(&diagnosis));
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(ASKING) => {}
+            }
+        }
     }
 
     fn ring(&self) {

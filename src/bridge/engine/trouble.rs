@@ -11,11 +11,17 @@ use crate::{
 /// Why work is not done. Texts are for logs and people and hold no patient data.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// A server is away or busy: try again, however often. The work may have had its effect.
+    /// A server cannot be reached: nothing goes on there until it is back. The work may have had its effect.
     #[error("{}: {reason}", side.name())]
     Away {
         /// Which server.
         side: Side,
+        /// What came of the attempt.
+        reason: String,
+    },
+    /// A server did not do it now: try again, however often. The work may have had its effect.
+    #[error("{reason}")]
+    Busy {
         /// What it said.
         reason: String,
         /// When it wants to be asked again.
@@ -38,8 +44,11 @@ pub enum Trouble {
 impl From<matrix::Error> for Trouble {
     fn from(error: matrix::Error) -> Self {
         // A token that is not known is the operator's to mend; what was accepted waits for it.
-        if error.is_temporary() || error.is_unknown_token() || matches!(error, matrix::Error::Answer { .. }) {
-            return Self::Away { side: Side::Matrix, reason: error.to_string(), retry_after: error.retry_after() };
+        if matches!(error, matrix::Error::Unreachable { .. }) || error.is_unknown_token() {
+            return Self::Away { side: Side::Matrix, reason: error.to_string() };
+        }
+        if error.is_temporary() || matches!(error, matrix::Error::Answer { .. }) {
+            return Self::Busy { reason: error.to_string(), retry_after: error.retry_after() };
         }
         Self::Refused(error.to_string())
     }
@@ -47,8 +56,7 @@ impl From<matrix::Error> for Trouble {
 
 impl From<FhirError> for Trouble {
     fn from(error: FhirError) -> Self {
-        let away = |reason: &str, error: &FhirError| Self::Away {
-            side: Side::Fhir,
+        let busy = |reason: &str, error: &FhirError| Self::Busy {
             reason: reason.to_owned(),
             retry_after: error.retry_after(),
         };
@@ -57,10 +65,12 @@ impl From<FhirError> for Trouble {
             outcome.issue.iter().flat_map(|issue| issue.expression.clone()).collect::<Vec<_>>().join(", ")
         };
         match &error {
-            FhirError::Busy { .. } => away("the FHIR server is busy", &error),
-            FhirError::Unavailable(_) => away("the FHIR server cannot be reached or failed", &error),
-            FhirError::Protocol(_) => away("the FHIR server's answer is not FHIR", &error),
-            FhirError::Forbidden(_) => away("the FHIR server does not let the bridge in", &error),
+            FhirError::Busy { .. } => busy("the FHIR server is busy", &error),
+            FhirError::Unavailable(_) => {
+                Self::Away { side: Side::Fhir, reason: "the server cannot be reached or failed".to_owned() }
+            }
+            FhirError::Protocol(_) => busy("the FHIR server's answer is not FHIR", &error),
+            FhirError::Forbidden(_) => busy("the FHIR server does not let the bridge in", &error),
             // Somebody else wrote in between: read again and try again.
             FhirError::VersionConflict(_) => Self::Again("FHIR: another version is there".to_owned()),
             FhirError::NotFound(what) => Self::Refused(format!("FHIR: {what} is not there")),

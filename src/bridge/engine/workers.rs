@@ -46,11 +46,13 @@ impl Presence {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn here(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Takes note that the server answers. Says whether that is news.
+    pub fn here(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
-    pub(super) fn away(&self, trouble: &Trouble) {
+    /// Takes note that the server does not answer.
+    pub fn away(&self, trouble: &Trouble) {
         let mut absence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, failures) = absence.as_ref().map_or((Instant::now(), 0), |known| (known.since, known.failures));
         *absence = Some(Absence { since, reason: trouble.to_string(), failures: failures + 1 });
@@ -64,12 +66,8 @@ impl Engine {
     pub(super) async fn work(self: Arc<Self>, side: Side, stop: CancellationToken) {
         let free = Arc::new(Semaphore::new(self.settings.workers));
         while !stop.is_cancelled() {
-            // While a server is away, one lane at a time tries whether it is back.
-            let limit = if self.presence(side).absence().is_some() {
-                usize::from(free.available_permits() == self.settings.workers)
-            } else {
-                free.available_permits()
-            };
+            // While a server is away nothing is tried there; whoever asks after it says when it is back.
+            let limit = if self.presence(side).absence().is_some() { 0 } else { free.available_permits() };
             let claimed = match limit {
                 0 => Ok(Vec::new()),
                 limit => self.store.claim(side, limit, now(), in_future(LEASE)).await,
@@ -162,7 +160,7 @@ impl Engine {
             Ok(mut changes) => {
                 changes.push(Change::Done { seq });
                 self.commit(changes).await?;
-                self.presence(lease.side).here();
+                self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.lane);
                 Ok(None)
             }
             Err(Trouble::Wait(need)) => {
@@ -173,14 +171,17 @@ impl Engine {
             Err(Trouble::Store(error)) => Err(error),
             Err(Trouble::Again(_)) => Ok(Some(back_off(1))),
             Err(trouble @ Trouble::Away { .. }) => {
-                let Trouble::Away { side, retry_after, .. } = &trouble else { return Ok(None) };
-                let presence = self.presence(*side);
-                presence.away(&trouble);
-                let failures = presence.absence().map_or(1, |absence| absence.failures);
-                if failures == 1 {
+                let Trouble::Away { side, .. } = &trouble else { return Ok(None) };
+                if self.presence(*side).absence().is_none() {
                     warn!(lane = lease.lane, kind = work.kind, %trouble, "a server is away; work waits for it");
                 }
-                Ok(Some(retry_after.unwrap_or_else(|| back_off(failures))))
+                self.presence(*side).away(&trouble);
+                Ok(Some(LOOK))
+            }
+            Err(Trouble::Busy { reason, retry_after }) => {
+                let failures = self.count_failure(&lease.lane);
+                info!(lane = lease.lane, kind = work.kind, failures, reason, "work is tried again");
+                Ok(Some(retry_after.unwrap_or_else(|| back_off(failures)).min(LONGEST_PAUSE)))
             }
             Err(Trouble::Refused(reason)) => {
                 let tries = work.attempts + 1;
@@ -193,6 +194,14 @@ impl Engine {
                 Ok(Some(back_off(tries)))
             }
         }
+    }
+
+    /// How often in a row a lane could not go on.
+    fn count_failure(&self, lane: &str) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(lane.to_owned()).or_default();
+        *count += 1;
+        *count
     }
 
     /// Does one piece of work. `suspect`: it may have been done already.

@@ -1,0 +1,239 @@
+//! `fhir-bridge run` and `fhir-bridge registration`.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
+    time::Duration,
+};
+
+use axum::Router;
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::settings::{self, Settings};
+use crate::{
+    bridge::{
+        engine::{Engine, Guide, Intake},
+        store::{Mode, Overview, Side, Sqlite, Store},
+    },
+    fhir::{
+        repository::Repository,
+        rest::{Rest, access::Access},
+        server::FhirServer,
+    },
+    matrix::{
+        Homeserver, Registration,
+        registration::Origin,
+        server::{self, Limits},
+    },
+    service::{
+        admin,
+        failure::Failure,
+        files, listeners,
+        listeners::{Address, Inherited, Listener},
+        logs, signals, systemd,
+    },
+};
+
+/// How often the numbers for metrics are read.
+const COUNTING: Duration = Duration::from_secs(2);
+/// How long requests in hand may take when the program stops.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What the bridge is made of.
+pub(super) struct Parts {
+    pub(super) engine: Arc<Engine>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) repository: Repository,
+    pub(super) registration: Registration,
+    pub(super) origin: Origin,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// Opens everything; asks no server.
+    ///
+    /// # Errors
+    /// When a file cannot be opened or the settings do not fit together.
+    pub(super) fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
+        let state = settings.state()?;
+        files::make_directory(&state)?;
+        let (registration, origin) = Registration::read_or_make(&settings.registration_file()?, &settings.blueprint())?;
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings::state_file(&state), mode)?);
+        let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
+        let homeserver = Homeserver::new(settings.homeserver.clone(), registration.clone())?;
+        let fhir: Arc<dyn FhirServer> = Arc::new(repository.clone());
+        let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, fhir)?;
+        Ok(Self { engine, store, repository, registration, origin })
+    }
+}
+
+/// Makes the registration if it is not there and says what to do with it.
+pub(super) fn registration(settings: &Settings) -> anyhow::Result<()> {
+    let path = settings.registration_file()?;
+    if let Some(directory) = path.parent() {
+        files::make_directory(directory)?;
+    }
+    let (registration, origin) = Registration::read_or_make(&path, &settings.blueprint())?;
+    let made = if origin == Origin::Made { "was made" } else { "is" };
+    println!("The registration {made} in {}.", path.display());
+    println!("{}", instructions(&path));
+    for remark in registration.remarks(&files::read_text(&path, 1 << 20)?) {
+        println!("Note: {remark}.");
+    }
+    Ok(())
+}
+
+/// What to put into homeserver.yaml.
+fn instructions(path: &std::path::Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    format!(
+        "Put into homeserver.yaml, and restart the homeserver:\n  app_service_config_files:\n    - {}",
+        path.display()
+    )
+}
+
+/// Serves until a signal.
+pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
+    logs::start(settings.log.format, &settings.log.level)?;
+    let parts = Parts::open(&settings, Mode::Serve)?;
+    let stop = signals::stop_token()?;
+    let mut inherited = Inherited::take();
+    let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
+    let public = public_routes(&settings, &parts, access);
+    let registry = Numbers::default();
+    let private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
+
+    let mut servers = Vec::new();
+    for (addresses, routes) in [(&settings.listen, public), (&settings.admin, private)] {
+        for address in addresses {
+            for listener in listeners::listen(address, &mut inherited)? {
+                servers.push(tokio::spawn(serve(listener, address.clone(), routes.clone(), stop.clone())));
+            }
+        }
+    }
+    if parts.origin == Origin::Made {
+        // On standard error like the log, but as lines that can be copied.
+        eprintln!("{}", instructions(&settings.registration_file()?));
+    }
+    info!(fhir = settings.fhir.base, "serving");
+    systemd::ready("serving");
+    let helpers = [
+        tokio::spawn(systemd::pat_watchdog(stop.clone())),
+        tokio::spawn(count(Arc::clone(&parts.store), registry, stop.clone())),
+        tokio::spawn({
+            let (engine, stop) = (Arc::clone(&parts.engine), stop.clone());
+            async move { engine.watch_homeserver(stop).await }
+        }),
+    ];
+    Arc::clone(&parts.engine).run(stop.clone()).await;
+    systemd::stopping();
+    for server in servers {
+        if tokio::time::timeout(FAREWELL, server).await.is_err() {
+            warn!("requests in hand were cut off");
+        }
+    }
+    for helper in helpers {
+        let _ = helper.await;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// The Application Service API, and the FHIR endpoint beside it.
+fn public_routes(settings: &Settings, parts: &Parts, access: Access) -> Router {
+    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
+    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
+    let fhir = Rest::new(Arc::new(parts.repository.clone()), &settings.fhir.base, access, settings.fhir.body_bytes);
+    // As a service: the fallbacks of the two do not mix.
+    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default())
+        .nest_service("/fhir", fhir.router())
+}
+
+/// Which side is away, in words.
+fn health(engine: &Arc<Engine>) -> admin::Health {
+    let engine = Arc::clone(engine);
+    Arc::new(move || {
+        let absent = |side: Side| engine.presence(side).absence().map(|absence| (side, absence));
+        let sentence = |(side, absence): (Side, crate::bridge::engine::Absence)| {
+            let part = if side == Side::Matrix { "homeserver" } else { "fhir" };
+            (part.to_owned(), format!("{} (for {} s)", absence.reason, absence.since.elapsed().as_secs()))
+        };
+        Side::BOTH.into_iter().filter_map(absent).map(sentence).collect()
+    })
+}
+
+async fn serve(listener: Listener, address: Address, routes: Router, stop: CancellationToken) {
+    let until = stop.clone();
+    let served = match listener {
+        Listener::Tcp(socket) => match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => axum::serve(socket, routes).with_graceful_shutdown(until.cancelled_owned()).await,
+            Err(error) => Err(error),
+        },
+        Listener::Unix(socket) => match tokio::net::UnixListener::from_std(socket) {
+            Ok(socket) => axum::serve(socket, routes).with_graceful_shutdown(until.cancelled_owned()).await,
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = served {
+        warn!(%address, %error, "a listener ended; the program stops");
+        stop.cancel();
+    }
+}
+
+/// The numbers that `/metrics` shows.
+#[derive(Clone, Default)]
+struct Numbers {
+    work: Family<Vec<(&'static str, &'static str)>, Gauge<i64, AtomicI64>>,
+    rooms: Gauge,
+    messages: Gauge,
+    events: Gauge,
+    last: Arc<Mutex<Overview>>,
+}
+
+// === impl Numbers ===
+
+impl Numbers {
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("fhir_bridge");
+        registry.register("work", "Work by state: ready for a side, waiting, parked", self.work.clone());
+        registry.register("rooms", "Spaces and rooms that stand for a resource", self.rooms.clone());
+        registry.register("message_events", "Events that belong to a resource", self.messages.clone());
+        registry.register("events", "Events that were taken in", self.events.clone());
+        registry
+    }
+
+    fn show(&self, overview: Overview) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let states = [
+            ("matrix", overview.ready[0]),
+            ("fhir", overview.ready[1]),
+            ("waiting", overview.waiting),
+            ("parked", overview.parked),
+        ];
+        for (state, count) in states {
+            self.work.get_or_create(&vec![("state", state)]).set(number(count));
+        }
+        self.rooms.set(number(overview.rooms));
+        self.messages.set(number(overview.messages));
+        self.events.set(number(overview.events));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = overview;
+    }
+}
+
+async fn count(store: Arc<dyn Store>, numbers: Numbers, stop: CancellationToken) {
+    loop {
+        match store.overview().await {
+            Ok(overview) => numbers.show(overview),
+            Err(error) => warn!(%error, "the state cannot be counted"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COUNTING) => {}
+        }
+    }
+}

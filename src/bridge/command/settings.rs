@@ -1,0 +1,162 @@
+//! Settings of the bridge.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bridge::engine,
+    matrix::{homeserver, registration::Blueprint},
+    service::{
+        failure::{Failure, Status},
+        files::{self, Base},
+        listeners::Address,
+        logs,
+    },
+};
+
+/// All settings of `fhir-bridge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where homeserver and FHIR clients reach the bridge.
+    pub listen: Vec<Address>,
+    /// Private address of health and metrics; none when empty.
+    pub admin: Vec<Address>,
+    /// Directory of registration, state and embedded FHIR repository. By default systemd's `$STATE_DIRECTORY`, else
+    /// `fhir-bridge` in the user's state directory.
+    pub state_directory: Option<PathBuf>,
+    /// The registration file that the homeserver has loaded. By default `registration.yaml` in the state directory;
+    /// it is made if it is not there.
+    pub registration: Option<PathBuf>,
+    /// The address at which the homeserver reaches the bridge, for a registration that is made.
+    pub url: String,
+    /// The homeserver.
+    pub homeserver: homeserver::Settings,
+    /// The embedded FHIR endpoint.
+    pub fhir: FhirSettings,
+    /// How work is done.
+    pub engine: engine::Settings,
+    /// What is logged, and how.
+    pub log: Logging,
+}
+
+/// The embedded FHIR endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FhirSettings {
+    /// Its address as clients call it.
+    pub base: String,
+    /// File with the tokens of clients and their scopes. Without it, everybody on this machine may use the endpoint,
+    /// and it must not listen on another address than a loopback one.
+    pub tokens_file: Option<PathBuf>,
+    /// Largest request body, in bytes.
+    pub body_bytes: usize,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// `auto`, `text`, `json` or `journald`.
+    pub format: logs::Format,
+    /// A level or filter, such as `info` or `info,care_federation=debug`.
+    pub level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1234)))],
+            admin: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1235)))],
+            state_directory: None,
+            registration: None,
+            url: "http://127.0.0.1:1234".to_owned(),
+            // The engine is patient; a single call need not be.
+            homeserver: homeserver::Settings { patience_seconds: 5, ..homeserver::Settings::default() },
+            fhir: FhirSettings::default(),
+            engine: engine::Settings::default(),
+            log: Logging::default(),
+        }
+    }
+}
+
+impl Default for FhirSettings {
+    fn default() -> Self {
+        Self { base: "http://127.0.0.1:1234/fhir".to_owned(), tokens_file: None, body_bytes: 70 << 20 }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { format: logs::Format::Auto, level: "info".to_owned() }
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Checks what a type alone does not say.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the setting.
+    pub fn check(&self) -> Result<(), Failure> {
+        let refuse = |text: &str| Err(Failure::new(Status::Config, text));
+        if self.listen.is_empty() {
+            return refuse("listen: at least one address is needed");
+        }
+        if self.engine.workers == 0 || self.engine.workers > 256 {
+            return refuse("engine.workers: expected 1 to 256");
+        }
+        if self.engine.tries == 0 {
+            return refuse("engine.tries: expected 1 or more");
+        }
+        if self.engine.poll_seconds == 0 {
+            return refuse("engine.poll_seconds: expected 1 or more");
+        }
+        Ok(())
+    }
+
+    /// The state directory.
+    ///
+    /// # Errors
+    /// When neither the setting nor the environment tells one.
+    pub fn state(&self) -> Result<PathBuf, Failure> {
+        match (&self.state_directory, env::var_os("STATE_DIRECTORY")) {
+            (Some(directory), _) => Ok(directory.clone()),
+            // systemd names several with colons; the first is the service's own.
+            (None, Some(given)) => Ok(env::split_paths(&given).next().unwrap_or_default()),
+            (None, None) => Ok(files::user_directory(Base::State)?.join("fhir-bridge")),
+        }
+    }
+
+    /// The registration file.
+    ///
+    /// # Errors
+    /// As [`Settings::state`].
+    pub fn registration_file(&self) -> Result<PathBuf, Failure> {
+        match &self.registration {
+            Some(path) => Ok(path.clone()),
+            None => Ok(self.state()?.join("registration.yaml")),
+        }
+    }
+
+    /// What a registration is made from.
+    pub fn blueprint(&self) -> Blueprint {
+        Blueprint { url: self.url.clone(), ..Blueprint::default() }
+    }
+}
+
+/// The database of links and work in a state directory.
+pub(super) fn state_file(directory: &Path) -> PathBuf {
+    directory.join("bridge.sqlite")
+}
+
+/// The database of the embedded repository in a state directory.
+pub(super) fn fhir_file(directory: &Path) -> PathBuf {
+    directory.join("fhir.sqlite")
+}

@@ -1,0 +1,10 @@
+//! The bridge with a real Synapse and its embedded FHIR endpoint: real processes, real sockets, one world a test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
+
+#[path = "bridge/crash.rs"]
+mod crash;
+#[path = "bridge/scenario.rs"]
+mod scenario;
+#[path = "bridge/world.rs"]
+mod world;

@@ -1,0 +1,106 @@
+//! Nothing accepted is lost and nothing is done twice, whoever is killed and whatever comes again.
+
+use serde_json::{Value, json};
+
+use crate::{
+    scenario::{accept, communication, introduce},
+    world::{Person, World, until},
+};
+
+/// The texts that begin with a word, in the order in which they stand.
+fn beginning_with<'a>(texts: &'a [String], word: &str) -> Vec<&'a str> {
+    texts.iter().map(String::as_str).filter(|text| text.starts_with(word)).collect()
+}
+
+async fn communications(world: &World, word: &str) -> Vec<String> {
+    let mut found = world.search("Communication?part-of=CommunicationRequest/t1&_count=200").await;
+    found.sort_by_key(|communication| communication["sent"].as_str().unwrap_or_default().to_owned());
+    let text = |communication: &Value| Some(communication["payload"][0]["contentString"].as_str()?.to_owned());
+    found.iter().filter_map(text).filter(|text| text.starts_with(word)).collect()
+}
+
+async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
+    until("everything has arrived", || async {
+        let texts = anna.texts(room).await;
+        let there = beginning_with(&texts, "fhir ").len() >= to_matrix;
+        (there && communications(world, "matrix ").await.len() >= to_fhir).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_killed_every_message_is_there_once_and_in_order() {
+    let mut world = World::new();
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (_, room) = accept(&world, &anna).await;
+
+    let (mut to_matrix, mut to_fhir) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        for number in 0..10 {
+            let (out, back) = (format!("fhir {round}-{number}"), format!("matrix {round}-{number}"));
+            let mut message = communication(&format!("c-{round}-{number}"), &out);
+            message.as_object_mut().unwrap().remove("sent");
+            world.put(message).await;
+            anna.say(&room, &back).await;
+            to_matrix.push(out);
+            to_fhir.push(back);
+        }
+        // In the middle of the work, one of them dies.
+        if round % 3 == 2 {
+            world.kill_homeserver();
+            world.start_homeserver().await;
+        } else {
+            world.kill_bridge();
+            world.start_bridge().await;
+        }
+        world.connected().await;
+    }
+    settled(&world, &anna, &room, to_matrix.len(), to_fhir.len()).await;
+    // A last one in each direction: what would come twice has come by then.
+    world.put(communication("last", "fhir last")).await;
+    anna.say(&room, "matrix last").await;
+    settled(&world, &anna, &room, to_matrix.len() + 1, to_fhir.len() + 1).await;
+    to_matrix.push("fhir last".to_owned());
+    to_fhir.push("matrix last".to_owned());
+    assert_eq!(beginning_with(&anna.texts(&room).await, "fhir "), to_matrix);
+    assert_eq!(communications(&world, "matrix ").await, to_fhir);
+    assert!(world.output(&["status"]).contains("0 parked"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_come_again_under_any_number_are_taken_once() {
+    let mut world = World::new();
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (_, room) = accept(&world, &anna).await;
+    anna.say(&room, "matrix 1").await;
+    settled(&world, &anna, &room, 0, 1).await;
+
+    let event = |id: &str, text: &str| {
+        json!({ "type": "m.room.message", "event_id": id, "room_id": room, "sender": anna.user_id,
+            "origin_server_ts": 4_000_000_000_000_u64, "content": { "msgtype": "m.text", "body": text } })
+    };
+    // The homeserver counts from 1 again, and sends an old event together with a new one.
+    let registration = std::fs::read_to_string(world.path("state").join("registration.yaml")).unwrap();
+    let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
+    let token = registration["hs_token"].as_str().unwrap();
+    let url = format!("http://127.0.0.1:{}/_matrix/app/v1/transactions/1", world.bridge_port);
+    for events in [json!([event("$a", "matrix 2")]), json!([event("$a", "matrix 2"), event("$b", "matrix 3")])] {
+        let body = json!({ "events": events });
+        for _ in 0..2 {
+            let response = world.http.put(&url).bearer_auth(token).json(&body).send().await.unwrap();
+            assert!(response.status().is_success());
+        }
+    }
+    let refused = world.http.put(&url).bearer_auth("wrong").json(&json!({ "events": [] })).send().await.unwrap();
+    assert_eq!(refused.status(), 403);
+    settled(&world, &anna, &room, 0, 3).await;
+    assert_eq!(communications(&world, "matrix ").await, ["matrix 1", "matrix 2", "matrix 3"]);
+}

@@ -1,0 +1,358 @@
+//! A homeserver and a bridge of a test's own, and the people and systems that talk to them.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+/// Time for what takes seconds, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The name of the homeserver.
+pub(crate) const SERVER: &str = "vvt";
+
+/// A directory with a homeserver and a bridge; both end with it.
+pub(crate) struct World {
+    directory: tempfile::TempDir,
+    pub(crate) http: Client,
+    pub(crate) homeserver_port: u16,
+    pub(crate) bridge_port: u16,
+    admin_port: u16,
+    homeserver: Option<Child>,
+    bridge: Option<Child>,
+}
+
+/// Somebody with a Matrix client.
+#[derive(Clone)]
+pub(crate) struct Person {
+    http: Client,
+    base: String,
+    token: String,
+    pub(crate) user_id: String,
+}
+
+// === impl World ===
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::Builder::new().prefix("bridge-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        let [homeserver_port, bridge_port, admin_port] = free_ports();
+        Self { directory, http, homeserver_port, bridge_port, admin_port, homeserver: None, bridge: None }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The program with this world's settings in its environment.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fhir-bridge"));
+        command
+            .args(arguments)
+            .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("state"))
+            .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{}\"]", self.bridge_port))
+            .env("FHIR_BRIDGE_ADMIN", format!("[\"127.0.0.1:{}\"]", self.admin_port))
+            .env("FHIR_BRIDGE_URL", format!("http://127.0.0.1:{}", self.bridge_port))
+            .env("FHIR_BRIDGE_FHIR__BASE", format!("http://127.0.0.1:{}/fhir", self.bridge_port))
+            .env("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{}", self.homeserver_port))
+            .env("FHIR_BRIDGE_HOMESERVER__SERVER_NAME", SERVER)
+            .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What a command says, which must succeed.
+    pub(crate) fn output(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {text}");
+        text
+    }
+
+    pub(crate) async fn start_bridge(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("bridge.log")).unwrap();
+        self.bridge = Some(self.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().unwrap());
+        let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
+        until("the bridge serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
+    }
+
+    /// The status and text of the bridge's health.
+    pub(crate) async fn health(&self) -> (StatusCode, String) {
+        let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
+        let response = self.http.get(&url).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    pub(crate) async fn connected(&self) {
+        until("the bridge is connected", || async { (self.health().await.0 == StatusCode::OK).then_some(()) }).await;
+    }
+
+    /// Ends the bridge as a power cut would.
+    pub(crate) fn kill_bridge(&mut self) {
+        let mut bridge = self.bridge.take().unwrap();
+        bridge.kill().unwrap();
+        bridge.wait().unwrap();
+    }
+
+    pub(crate) fn kill_homeserver(&mut self) {
+        let mut homeserver = self.homeserver.take().unwrap();
+        homeserver.kill().unwrap();
+        homeserver.wait().unwrap();
+    }
+
+    pub(crate) async fn start_homeserver(&mut self) {
+        let directory = self.path("synapse");
+        fs::create_dir_all(&directory).unwrap();
+        let configuration = self.write_configuration(&directory);
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("synapse.out")).unwrap();
+        let (program, arguments) = synapse();
+        let homeserver = Command::new(program)
+            .args(arguments)
+            .arg("--config-path")
+            .arg(configuration)
+            .current_dir(&directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.homeserver = Some(homeserver);
+        let url = format!("{}/_matrix/client/versions", self.base());
+        until("the homeserver serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
+    }
+
+    fn write_configuration(&self, directory: &Path) -> PathBuf {
+        let rate = json!({ "per_second": 10_000, "burst_count": 10_000 });
+        let log = json!({ "version": 1, "root": { "level": "WARNING" }, "disable_existing_loggers": false });
+        fs::write(directory.join("log.yaml"), log.to_string()).unwrap();
+        // JSON is YAML.
+        let configuration = json!({
+            "server_name": SERVER, "report_stats": false, "trusted_key_servers": [],
+            "signing_key_path": directory.join("signing.key"), "macaroon_secret_key": "m", "form_secret": "f",
+            "registration_shared_secret": "s", "enable_registration": true,
+            "enable_registration_without_verification": true,
+            "media_store_path": directory.join("media"), "log_config": directory.join("log.yaml"),
+            "pid_file": directory.join("pid"),
+            "listeners": [{ "port": self.homeserver_port, "bind_addresses": ["127.0.0.1"], "type": "http",
+                "resources": [{ "names": ["client"] }] }],
+            "database": { "name": "sqlite3", "args": { "database": directory.join("db") } },
+            "app_service_config_files": [self.path("state").join("registration.yaml")],
+            "rc_message": rate, "rc_registration": rate, "rc_joins_per_room": rate, "rc_room_creation": rate,
+            "rc_login": { "address": rate, "account": rate, "failed_attempts": rate },
+            "rc_joins": { "local": rate, "remote": rate },
+            "rc_invites": { "per_room": rate, "per_user": rate, "per_issuer": rate },
+        });
+        let path = directory.join("homeserver.yaml");
+        fs::write(&path, configuration.to_string()).unwrap();
+        path
+    }
+
+    pub(crate) fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.homeserver_port)
+    }
+
+    /// Makes a user on the homeserver.
+    pub(crate) async fn person(&self, name: &str) -> Person {
+        let body = json!({ "username": name, "password": "p", "auth": { "type": "m.login.dummy" } });
+        let url = format!("{}/_matrix/client/v3/register", self.base());
+        let answer: Value = self.http.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        Person {
+            http: self.http.clone(),
+            base: self.base(),
+            token: answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(),
+            user_id: answer["user_id"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Writes a resource to the FHIR endpoint and returns it as it is there.
+    pub(crate) async fn put(&self, resource: Value) -> Value {
+        let url = format!("{}/{}", self.fhir(), place(&resource));
+        let response = self.http.put(url).json(&resource).send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert!(status.is_success(), "{status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Reads from the FHIR endpoint; `None` when it is not there.
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
+        let response = self.http.get(format!("{}/{path}", self.fhir())).send().await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        response.json().await.ok()
+    }
+
+    /// All resources that a search finds, page by page.
+    pub(crate) async fn search(&self, query: &str) -> Vec<Value> {
+        let mut url = format!("{}/{query}", self.fhir());
+        let mut found = Vec::new();
+        loop {
+            let bundle: Value = self.http.get(&url).send().await.unwrap().json().await.unwrap();
+            let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+            found.extend(entries.into_iter().map(|entry| entry["resource"].clone()));
+            let links = bundle["link"].as_array().cloned().unwrap_or_default();
+            match links.iter().find(|link| link["relation"] == "next") {
+                Some(next) => url = next["url"].as_str().unwrap().to_owned(),
+                None => return found,
+            }
+        }
+    }
+
+    fn fhir(&self) -> String {
+        format!("http://127.0.0.1:{}/fhir", self.bridge_port)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("bridge.log")).unwrap_or_default()
+    }
+
+    /// The bridge's own token, to look at rooms as it sees them.
+    pub(crate) fn bot(&self) -> Person {
+        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
+        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
+        Person {
+            http: self.http.clone(),
+            base: self.base(),
+            token: registration["as_token"].as_str().unwrap().to_owned(),
+            user_id: format!("@_fhir:{SERVER}"),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for child in [&mut self.bridge, &mut self.homeserver].into_iter().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the bridge's log\n{}", self.log());
+        }
+    }
+}
+
+// === impl Person ===
+
+impl Person {
+    /// A call of the client API that must succeed. `path` is what stands behind `/_matrix/client/`.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let url = format!("{}/_matrix/client/{path}", self.base);
+        let mut request = self.http.request(method, url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// The rooms that the person is invited to, with the state that came with the invitation.
+    pub(crate) async fn invitations(&self) -> Vec<(String, Vec<Value>)> {
+        let sync = self.get("v3/sync?timeout=0").await;
+        let invited = sync["rooms"]["invite"].as_object().cloned().unwrap_or_default();
+        let state = |room: &Value| room["invite_state"]["events"].as_array().cloned().unwrap_or_default();
+        invited.iter().map(|(id, room)| (id.clone(), state(room))).collect()
+    }
+
+    pub(crate) async fn join(&self, room: &str) {
+        self.call(Method::POST, &format!("v3/join/{}", encode(room)), Some(json!({}))).await;
+    }
+
+    /// Sends an event and returns its id.
+    pub(crate) async fn send(&self, room: &str, kind: &str, content: Value) -> String {
+        let transaction: u128 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let path = format!("v3/rooms/{}/send/{kind}/{transaction}", encode(room));
+        self.call(Method::PUT, &path, Some(content)).await["event_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn say(&self, room: &str, text: &str) -> String {
+        self.send(room, "m.room.message", json!({ "msgtype": "m.text", "body": text })).await
+    }
+
+    pub(crate) async fn redact(&self, room: &str, event: &str) {
+        let path = format!("v3/rooms/{}/redact/{}/1", encode(room), encode(event));
+        self.call(Method::PUT, &path, Some(json!({}))).await;
+    }
+
+    pub(crate) async fn read(&self, room: &str, event: &str) {
+        let path = format!("v3/rooms/{}/receipt/m.read/{}", encode(room), encode(event));
+        self.call(Method::POST, &path, Some(json!({}))).await;
+    }
+
+    /// Everything that was said in a room, oldest first.
+    pub(crate) async fn timeline(&self, room: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut from = String::new();
+        loop {
+            let page = self.get(&format!("v3/rooms/{}/messages?dir=b&limit=500{from}", encode(room))).await;
+            let chunk = page["chunk"].as_array().cloned().unwrap_or_default();
+            let done = chunk.is_empty();
+            events.extend(chunk);
+            match page["end"].as_str().filter(|_| !done) {
+                Some(end) => from = format!("&from={}", encode(end)),
+                None => break,
+            }
+        }
+        events.reverse();
+        events
+    }
+
+    /// The texts of a room's messages, oldest first.
+    pub(crate) async fn texts(&self, room: &str) -> Vec<String> {
+        let bodies = self.timeline(room).await.into_iter().filter(|event| event["type"] == "m.room.message");
+        bodies.filter_map(|event| Some(event["content"]["body"].as_str()?.to_owned())).collect()
+    }
+
+    pub(crate) async fn state(&self, room: &str) -> Vec<Value> {
+        self.get(&format!("v3/rooms/{}/state", encode(room))).await.as_array().cloned().unwrap()
+    }
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// `Communication/1`.
+pub(crate) fn place(resource: &Value) -> String {
+    format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap())
+}
+
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded + &char::from(byte).to_string(),
+        _ => encoded + &format!("%{byte:02X}"),
+    })
+}
+
+/// Ports that are free now. All are held until all are known, so that they differ.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// The homeserver's program: `$SYNAPSE_HOMESERVER`, or the one in the path.
+fn synapse() -> (PathBuf, Vec<String>) {
+    let given = std::env::var_os("SYNAPSE_HOMESERVER").map(PathBuf::from);
+    (given.unwrap_or_else(|| "synapse_homeserver".into()), Vec::new())
+}
