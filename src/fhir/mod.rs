@@ -12,5 +12,6 @@ pub mod pages;
 pub mod query;
 pub mod repository;
 pub mod resources;
+pub mod rest;
 pub mod server;
 pub mod validation;
