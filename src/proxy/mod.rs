@@ -1,1 +1,3 @@
-//! Floor 2: the TLS-terminating reverse proxy of the network, its egress and its federation policy.
+//! Floor 2: TLS by server name, plain HTTP by Host, federation policy, egress.
+
+pub mod settings;
