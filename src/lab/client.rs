@@ -21,18 +21,22 @@ const POLL_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The server could not be reached, or did not answer in time.
-    #[error("{method} {url}: no answer")]
+    #[error("{server} did not answer {method} {path}")]
     NoAnswer {
+        /// The server's name.
+        server: String,
         /// The request's method.
         method: Method,
-        /// The request's address.
-        url: String,
+        /// The request's path.
+        path: String,
         /// The cause.
         source: reqwest::Error,
     },
     /// The server refused.
-    #[error("{method} {path}: {status} {code} {reason}")]
+    #[error("{server} answered {method} {path} with {status} {code}: {reason}")]
     Refused {
+        /// The server's name.
+        server: String,
         /// The request's method.
         method: Method,
         /// The request's path.
@@ -122,6 +126,27 @@ pub enum Kind {
     Ephemeral,
 }
 
+// === impl ClientError ===
+
+impl ClientError {
+    /// The name of the server that is concerned, where one is.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::NoAnswer { server, .. } | Self::Refused { server, .. } => Some(server),
+            Self::NotSeen { who, .. } => who.split_once(':').map(|(_, server)| server),
+            Self::Unexpected { .. } | Self::Address(_) | Self::Client(_) => None,
+        }
+    }
+
+    /// The HTTP status and the Matrix error code of a refusal.
+    pub fn refusal(&self) -> Option<(u16, &str)> {
+        match self {
+            Self::Refused { status, code, .. } => Some((*status, code)),
+            _ => None,
+        }
+    }
+}
+
 // === impl Server ===
 
 impl Server {
@@ -146,6 +171,17 @@ impl Server {
         Ok(Self { name: name.to_owned(), base, http })
     }
 
+    /// The host and the port of its address.
+    pub fn place(&self) -> (String, u16) {
+        let host = self.base.host_str().unwrap_or_default().to_owned();
+        (host, self.base.port_or_known_default().unwrap_or_default())
+    }
+
+    fn no_answer(&self, method: Method, path: &str, source: reqwest::Error) -> ClientError {
+        let (server, path) = (self.name.clone(), path.to_owned());
+        ClientError::NoAnswer { server, method, path, source: source.without_url() }
+    }
+
     /// A request to a path given in parts, which are percent-encoded: room ids and the like need it.
     ///
     /// # Errors
@@ -162,7 +198,7 @@ impl Server {
             Err(()) => return Err(ClientError::Address(self.base.to_string())),
         }
         let request = prepare(self.http.request(method.clone(), url.clone()));
-        request.send().await.map_err(|source| ClientError::NoAnswer { method, url: url.to_string(), source: source.without_url() })
+        request.send().await.map_err(|source| self.no_answer(method, url.path(), source))
     }
 
     /// As [`Server::send`], and reads the JSON answer of a success.
@@ -177,15 +213,15 @@ impl Server {
     ) -> Result<Value, ClientError> {
         let response = self.send(method.clone(), path, prepare).await?;
         let status = response.status();
-        let url = response.url().to_string();
         let path = response.url().path().to_owned();
-        let text = response.text().await.map_err(|source| ClientError::NoAnswer { method: method.clone(), url, source })?;
+        let text = response.text().await.map_err(|source| self.no_answer(method.clone(), &path, source))?;
         let body = serde_json::from_str::<Value>(&text);
         if status.is_success() {
             return body.map_err(|_| ClientError::Unexpected { path, what: "JSON".to_owned() });
         }
         let field = |key: &str| body.as_ref().ok()?.get(key)?.as_str().map(str::to_owned);
         Err(ClientError::Refused {
+            server: self.name.clone(),
             method,
             path,
             status: status.as_u16(),
@@ -206,7 +242,13 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::ask`]; `M_USER_IN_USE` when there is one of that name.
-    pub async fn register(&self, name: &str, password: &Secret, admin: bool, shared: &Secret) -> Result<(), ClientError> {
+    pub async fn register(
+        &self,
+        name: &str,
+        password: &Secret,
+        admin: bool,
+        shared: &Secret,
+    ) -> Result<(), ClientError> {
         const PATH: [&str; 4] = ["_synapse", "admin", "v1", "register"];
         let answer = self.get(&PATH).await?;
         let nonce = text_at(&answer, "/nonce", PATH.join("/"))?;
@@ -214,8 +256,10 @@ impl Server {
         let signed = [nonce.as_str(), name, password.expose(), role].join("\0");
         // Synapse prescribes HMAC-SHA1 here.
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, shared.expose().as_bytes());
-        let mac: String = ring::hmac::sign(&key, signed.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let body = json!({ "nonce": nonce, "username": name, "password": password.expose(), "admin": admin, "mac": mac });
+        let mac: String =
+            ring::hmac::sign(&key, signed.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let body =
+            json!({ "nonce": nonce, "username": name, "password": password.expose(), "admin": admin, "mac": mac });
         self.ask(Method::POST, &PATH, |request| request.json(&body)).await.map(|_| ())
     }
 
@@ -223,7 +267,13 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::ask`].
-    pub async fn create_user(&self, user: &str, password: &Secret, admin: bool, token: &Secret) -> Result<(), ClientError> {
+    pub async fn create_user(
+        &self,
+        user: &str,
+        password: &Secret,
+        admin: bool,
+        token: &Secret,
+    ) -> Result<(), ClientError> {
         let body = json!({ "password": password.expose(), "admin": admin, "logout_devices": false });
         let path = ["_synapse", "admin", "v2", "users", user];
         self.ask(Method::PUT, &path, |request| request.bearer_auth(token.expose()).json(&body)).await.map(|_| ())
@@ -283,7 +333,13 @@ impl Session {
     ///
     /// # Errors
     /// As [`Server::ask`], and when the text is not there.
-    pub async fn call_for(&self, method: Method, path: &[&str], body: Option<Value>, pointer: &str) -> Result<String, ClientError> {
+    pub async fn call_for(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<Value>,
+        pointer: &str,
+    ) -> Result<String, ClientError> {
         text_at(&self.call(method, path, body).await?, pointer, path.join("/"))
     }
 
@@ -335,9 +391,11 @@ impl Session {
             .and_then(|rest| rest.split_once('/'))
             .ok_or_else(|| unexpected("an mxc:// address"))?;
         let path = ["_matrix", "client", "v1", "media", "download", server, id];
-        let mut response = self.server.send(Method::GET, &path, |request| request.bearer_auth(self.token.expose())).await?;
+        let mut response =
+            self.server.send(Method::GET, &path, |request| request.bearer_auth(self.token.expose())).await?;
         if !response.status().is_success() {
             return Err(ClientError::Refused {
+                server: self.server.name.clone(),
                 method: Method::GET,
                 path: response.url().path().to_owned(),
                 status: response.status().as_u16(),
@@ -346,7 +404,7 @@ impl Session {
             });
         }
         let mut content = Vec::new();
-        let lost = |source| ClientError::NoAnswer { method: Method::GET, url: address.to_owned(), source };
+        let lost = |source| self.server.no_answer(Method::GET, address, source);
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             content.extend_from_slice(&chunk);
             if content.len() > limit {

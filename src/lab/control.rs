@@ -138,8 +138,11 @@ impl Running {
     /// When nothing does.
     pub fn require(places: &Places) -> Result<Self, Failure> {
         Self::read(places)?.ok_or_else(|| {
-            Failure::new(Status::Unavailable, format!("no lab is running with its state in {}", places.state().display()))
-                .remedy("Start one with `federation-lab up`.")
+            Failure::new(
+                Status::Unavailable,
+                format!("no lab is running with its state in {}", places.state().display()),
+            )
+            .remedy("Start one with `federation-lab up`.")
         })
     }
 

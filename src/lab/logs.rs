@@ -109,9 +109,14 @@ fn print(logs: Vec<(String, PathBuf)>, count: usize, follow: bool) -> Result<(),
             writeln!(out, "{line}")?;
         }
     }
-    while follow {
-        out.flush()?;
-        for log in &mut followed {
+    out.flush()?;
+    if follow { print_news(&mut followed, several, &mut out) } else { Ok(()) }
+}
+
+/// Ends when a file or the reader fails.
+fn print_news(followed: &mut [Followed], several: bool, out: &mut impl io::Write) -> Result<(), Trouble> {
+    loop {
+        for log in &mut *followed {
             for line in log.news().map_err(|error| Trouble::File(log.path.clone(), error))? {
                 if several {
                     write!(out, "{:>10} | ", log.label)?;
@@ -119,9 +124,9 @@ fn print(logs: Vec<(String, PathBuf)>, count: usize, follow: bool) -> Result<(),
                 writeln!(out, "{line}")?;
             }
         }
+        out.flush()?;
         std::thread::sleep(LOOK_EVERY);
     }
-    Ok(())
 }
 
 #[cfg(test)]

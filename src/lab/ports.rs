@@ -95,8 +95,8 @@ impl FreePorts {
         for _ in FREE_RANGE {
             let port = self.candidate;
             self.candidate = if port + 1 == FREE_RANGE.end { FREE_RANGE.start } else { port + 1 };
-            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                && !taken(port)
+            if !taken(port)
+                && let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             {
                 self.held.push(listener);
                 return Ok(port);
@@ -164,18 +164,16 @@ fn taken(port: u16) -> bool {
         socket.bind(&address.into())?;
         socket.listen(1)
     };
-    let used = |result: std::io::Result<()>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse);
+    let used =
+        |result: std::io::Result<()>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse);
     used(bind((Ipv4Addr::LOCALHOST, port).into())) || used(bind((Ipv6Addr::LOCALHOST, port).into()))
 }
 
 /// The program that listens on a port, as `nginx (process 1234)`; known for this user's own programs, or to root.
 fn holder(port: u16) -> Option<String> {
-    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listening_inode(line, port)).collect::<Vec<_>>())
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let inodes = tables.iter().flat_map(|table| table.lines()).filter_map(|line| listening_inode(line, port));
+    let sockets: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let process: u32 = entry.file_name().to_str()?.parse().ok()?;
         holds_one_of(&entry.path(), &sockets).then(|| {

@@ -144,9 +144,9 @@ impl Program {
                 command.env_remove(name);
             }
         }
-        let process = command.spawn().map_err(|error| {
-            Failure::new(Status::Unavailable, format!("cannot start {}", self.name)).because(error)
-        })?;
+        let process = command
+            .spawn()
+            .map_err(|error| Failure::new(Status::Unavailable, format!("cannot start {}", self.name)).because(error))?;
         let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         Ok(Child { name: self.name.clone(), process, group })
     }
@@ -165,11 +165,7 @@ fn open_log(path: &Path) -> Result<fs::File, Failure> {
         let aside = path.with_extension("out.1");
         fs::rename(path, &aside).map_err(|error| files::cannot("rename", path, error))?;
     }
-    fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|error| files::cannot("write", path, error))
+    fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| files::cannot("write", path, error))
 }
 
 // === impl Child ===
@@ -195,9 +191,10 @@ impl Child {
     /// # Errors
     /// When the operating system does not tell.
     pub async fn wait(&mut self) -> Result<ExitStatus, Failure> {
-        self.process.wait().await.map_err(|error| {
-            Failure::new(Status::Unavailable, format!("cannot wait for {}", self.name)).because(error)
-        })
+        self.process
+            .wait()
+            .await
+            .map_err(|error| Failure::new(Status::Unavailable, format!("cannot wait for {}", self.name)).because(error))
     }
 
     /// Asks it and all its children to end (SIGTERM), and kills what has not ended after `patience`.
