@@ -99,7 +99,6 @@ pub struct Session {
     pub user: String,
     server: Server,
     token: Secret,
-    device: String,
     since: Option<String>,
     seen: Vec<Seen>,
 }
@@ -297,7 +296,6 @@ impl Server {
             user: field("/user_id")?,
             server: self.clone(),
             token: Secret::new(field("/access_token")?),
-            device: field("/device_id")?,
             since: None,
             seen: Vec::new(),
         })
@@ -310,6 +308,11 @@ impl Session {
     /// The server that the user belongs to.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// The access token.
+    pub fn token(&self) -> &Secret {
+        &self.token
     }
 
     /// A request in the user's name, to a path below `/_matrix`.
@@ -489,11 +492,6 @@ impl Session {
         let auth = json!({ "type": "m.login.password", "identifier": identifier, "password": password.expose() });
         let path = ["client", "v3", "account", "deactivate"];
         self.call(Method::POST, &path, Some(json!({ "auth": auth, "erase": true }))).await.map(|_| ())
-    }
-
-    /// The name of the device that this session is.
-    pub fn device(&self) -> &str {
-        &self.device
     }
 }
 
