@@ -2,5 +2,8 @@
 
 mod ca {
     mod authority;
+    mod crash;
+    mod est;
+    mod request;
     mod support;
 }

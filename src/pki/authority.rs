@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -218,8 +218,7 @@ impl Signer {
     /// When they are missing, not private, damaged, or do not belong together.
     fn open(directory: &Path) -> Result<Self, Failure> {
         let (certificate_path, key_path) = (Authority::certificate_path(directory), key_path(directory));
-        if !certificate_path.exists() && fs::symlink_metadata(directory).is_ok_and(|_| fs::read_dir(directory).is_ok())
-        {
+        if fs::metadata(&certificate_path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Err(Failure::new(
                 Status::NoInput,
                 format!("there is no certificate authority in {}", directory.display()),
@@ -290,7 +289,7 @@ fn key_path(directory: &Path) -> PathBuf {
 /// Reads the CA's key, which nobody but its owner may read.
 fn read_authority_key(path: &Path) -> Result<KeyPair, Failure> {
     let metadata = fs::metadata(path).map_err(|error| {
-        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let missing = error.kind() == io::ErrorKind::NotFound;
         let failure = files::cannot("read", path, error);
         if missing {
             failure.remedy("Put the CA's key back from a backup: without it nothing can be signed.")

@@ -9,7 +9,7 @@ use std::{
 use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints, SanType};
 use serde::{Deserialize, Serialize};
 
-/// The subtree that is always permitted: it never leaves the machine (RFC 6761 section 6.3).
+/// The name that never leaves the machine (RFC 6761 section 6.3).
 pub(super) const LOCALHOST: &str = "localhost";
 
 /// A subject alternative name: a DNS name in lower case, or an IP address.
@@ -120,7 +120,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// The names that an authority may certify: DNS subtrees, `localhost` and the loopback addresses.
+/// The names that an authority may certify: DNS subtrees, and the loopback addresses.
 ///
 /// It stands in the CA certificate as critical name constraints (RFC 5280 section 4.2.1.10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,14 +133,14 @@ impl Permitted {
     pub fn new(roots: impl IntoIterator<Item = String>) -> Self {
         let mut permitted = Self::default();
         for root in roots {
-            if root != LOCALHOST && !permitted.0.contains(&root) {
+            if !permitted.0.contains(&root) {
                 permitted.0.push(root);
             }
         }
         permitted
     }
 
-    /// The roots of the subtrees, without `localhost`.
+    /// The roots of the subtrees.
     pub fn roots(&self) -> &[String] {
         &self.0
     }
@@ -148,7 +148,7 @@ impl Permitted {
     /// Whether the authority may certify this name.
     pub fn allows(&self, name: &HostName) -> bool {
         match name {
-            HostName::Dns(name) => self.0.iter().map(String::as_str).chain([LOCALHOST]).any(|root| below(name, root)),
+            HostName::Dns(name) => self.0.iter().any(|root| below(name, root)),
             HostName::Address(address) => address.is_loopback(),
         }
     }
@@ -165,8 +165,8 @@ impl Permitted {
     }
 
     pub(super) fn to_constraints(&self) -> NameConstraints {
-        let dns = self.0.iter().map(String::as_str).chain([LOCALHOST]);
-        let mut permitted_subtrees: Vec<_> = dns.map(|root| GeneralSubtree::DnsName(root.to_owned())).collect();
+        let dns = self.0.iter().cloned();
+        let mut permitted_subtrees: Vec<_> = dns.map(GeneralSubtree::DnsName).collect();
         // A name form that is not constrained is permitted: naming the loopback networks refuses all others.
         permitted_subtrees.push(GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([127, 0, 0, 0], 8)));
         permitted_subtrees
@@ -201,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn permitted() -> Permitted {
-        Permitted::new(["vvt".to_owned(), "zorg.example".to_owned()])
+        Permitted::new(["vvt".to_owned(), "zorg.example".to_owned(), "localhost".to_owned()])
     }
 
     #[test]

@@ -34,8 +34,8 @@ const SHARED: u32 = 0o640;
 const OPEN: u32 = 0o755;
 /// Where the versions are.
 const VERSIONS: &str = ".versions";
-/// How the names of unfinished things begin.
-const UNFINISHED: &str = ".new-";
+/// How the names of unfinished things begin, those of [`files::write`] too.
+pub(super) const UNFINISHED: &str = ".new-";
 /// Largest certificate or key file that is read, in bytes.
 pub(super) const LIMIT: u64 = 64 * 1024;
 
@@ -229,10 +229,10 @@ fn is_version_of(entry: &str, name: &str) -> bool {
     entry.rsplit_once('.').is_some_and(|(of, serial)| of == name && serial.parse::<Serial>().is_ok())
 }
 
-/// Removes what matches from a directory of versions.
-fn sweep(versions: &Path, matches: impl Fn(&str) -> bool) -> Result<(), Failure> {
-    let cannot = |error| files::cannot("clean up", versions, error);
-    for entry in fs::read_dir(versions).map_err(cannot)? {
+/// Removes what matches from a directory.
+pub(super) fn sweep(directory: &Path, matches: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let cannot = |error| files::cannot("clean up", directory, error);
+    for entry in fs::read_dir(directory).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         if !entry.file_name().to_str().is_some_and(&matches) {
             continue;

@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use crate::service::failure::{Failure, Status};
 
 use super::{
-    name::{HostName, NameError, Permitted},
+    name::{HostName, LOCALHOST, NameError, Permitted},
     serial::Serial,
 };
 
@@ -27,8 +27,8 @@ const LEAF_LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::minutes(10)
 /// How an authority is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthorityProfile {
-    /// The DNS names that it may certify, with all names below them. `localhost` and the loopback addresses are
-    /// permitted besides.
+    /// The DNS names that it may certify, with all names below them, besides the loopback addresses. Where one is a
+    /// single label, as in a lab, `localhost` is added.
     pub names: Vec<String>,
     /// Where its revocation list can be had (`http://…`), for its certificates to say.
     pub crl_url: Option<String>,
@@ -64,8 +64,12 @@ impl AuthorityProfile {
             return Err(Failure::new(Status::Usage, "an authority needs at least one name that it may certify")
                 .remedy("Name the network's servers with --name NAME, or its declaration with --network FILE."));
         }
-        let names: Result<Vec<_>, _> = self.names.iter().map(|name| dns_name(name)).collect();
-        names.map(Permitted::new)
+        let mut names = self.names.iter().map(|name| dns_name(name)).collect::<Result<Vec<_>, _>>()?;
+        // No public DNS has a single label: such a network lives on one machine, which browsers reach as NAME.localhost.
+        if names.iter().any(|name| !name.contains('.')) {
+            names.push(LOCALHOST.to_owned());
+        }
+        Ok(Permitted::new(names))
     }
 }
 

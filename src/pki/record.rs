@@ -156,6 +156,11 @@ impl Issued {
     pub fn is_valid_at(&self, now: OffsetDateTime) -> bool {
         self.revoked.is_none() && self.not_before <= now && now <= self.not_after
     }
+
+    /// When it is time for the next one: at two thirds of its life.
+    pub fn due(&self) -> OffsetDateTime {
+        self.not_before + (self.not_after - self.not_before) * 2 / 3
+    }
 }
 
 // === impl Reason ===

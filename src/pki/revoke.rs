@@ -71,6 +71,19 @@ impl Authority {
         session.refresh_crl(true)?;
         Ok(session.now + CRL_LIFETIME)
     }
+
+    /// From when until when the present revocation list counts; `None` where there is none that can be read.
+    pub fn crl_validity(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
+        crl_validity(&Self::crl_path(self.directory()))
+    }
+
+    /// Signs the revocation list anew if half of its time is over.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn keep_crl_fresh(&self) -> Result<(), Failure> {
+        self.session()?.refresh_crl(false)
+    }
 }
 
 // === impl Session ===
@@ -114,7 +127,7 @@ impl Session {
 }
 
 /// From when until when the list in a file counts; `None` where there is no such list.
-pub(super) fn crl_validity(path: &Path) -> Option<(OffsetDateTime, OffsetDateTime)> {
+fn crl_validity(path: &Path) -> Option<(OffsetDateTime, OffsetDateTime)> {
     let text = files::read_text(path, CRL_LIMIT).ok()?;
     let (_, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
     let (_, list) = CertificateRevocationList::from_der(&pem.contents).ok()?;

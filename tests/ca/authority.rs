@@ -89,7 +89,7 @@ fn a_second_init_keeps_the_authority_and_a_new_name_extends_it() {
 
     let wider = Authority::open_or_create(home.directory.path(), &AuthorityProfile::new(["thuiszorg"])).unwrap();
     assert_eq!(wider.1, Creation::Extended);
-    assert_eq!(wider.0.permitted().roots(), ["vvt", "huisarts", "apotheek", "thuiszorg"]);
+    assert_eq!(wider.0.permitted().roots(), ["vvt", "huisarts", "apotheek", "localhost", "thuiszorg"]);
     assert!(home.verify(&home.path("certs/vvt/cert.pem"), &[]).status.success());
     assert!(matches!(wider.0.issue(&LeafProfile::new("vvt")).unwrap(), Outcome::StillValid(_)));
     wider.0.issue(&LeafProfile::new("thuiszorg")).unwrap();
