@@ -53,7 +53,7 @@ impl Query {
     }
 
     /// The parameters, decoded.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 

@@ -1,1 +1,10 @@
-//! Floor 2: the TLS-terminating reverse proxy of the network, its egress and its federation policy.
+//! Floor 2: TLS by server name, plain HTTP by Host, federation policy, egress.
+
+pub mod answer;
+pub mod gate;
+pub mod http1;
+mod io;
+pub mod policy;
+pub mod route;
+pub mod settings;
+pub mod x_matrix;

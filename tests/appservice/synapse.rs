@@ -23,7 +23,7 @@ pub(crate) struct Synapse {
 
 impl Synapse {
     /// Starts Synapse and waits until it serves.
-    pub(crate) fn start(command: &[std::ffi::OsString], services: &[&Registration]) -> Self {
+    pub(crate) fn start(command: &[String], services: &[&Registration]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let configuration = configure(directory.path(), port, services);

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    process::{Command, Stdio},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -62,7 +63,7 @@ fn make() -> World {
     let silent = Registration { url: None, ..registration("silent", &here) };
     // The application service lives in a runtime of its own: a test's runtime ends with the test.
     let runtime = Box::leak(Box::new(tokio::runtime::Runtime::new().unwrap()));
-    let synapse = Synapse::start(&runtime.block_on(command()), &[&right, &wrong_token, &unreachable, &silent]);
+    let synapse = Synapse::start(&command(), &[&right, &wrong_token, &unreachable, &silent]);
     let service = Service::new();
     service.connect(connection(&synapse.url, &right));
     {
@@ -72,8 +73,12 @@ fn make() -> World {
     World { synapse, service, right, wrong_token, unreachable, silent }
 }
 
-async fn command() -> Vec<std::ffi::OsString> {
-    vec![std::env::var_os("SYNAPSE_HOMESERVER").expect("SYNAPSE_HOMESERVER names the program synapse_homeserver")]
+/// How Synapse is started. The first time on a machine the lab installs it.
+fn command() -> Vec<String> {
+    let lab =
+        Command::new(env!("CARGO_BIN_EXE_federation-lab")).arg("synapse").stderr(Stdio::inherit()).output().unwrap();
+    assert!(lab.status.success(), "federation-lab could not get Synapse");
+    String::from_utf8(lab.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 impl World {

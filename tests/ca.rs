@@ -1,0 +1,9 @@
+//! federation-ca: the library, the program and the enrolment server, against openssl and curl.
+
+mod ca {
+    mod authority;
+    mod crash;
+    mod est;
+    mod request;
+    mod support;
+}
