@@ -51,13 +51,20 @@ pub(crate) fn communication(id: &str, text: &str) -> Value {
 
 /// Anna accepts the invitations to the team's space and the conversation.
 pub(crate) async fn accept(world: &World, anna: &Person) -> (String, String) {
-    let alias = |name: &str| format!("v3/directory/room/{}", encode(&format!("#_fhir_bridge_{name}:{SERVER}")));
-    until("Anna is invited", || async { (anna.invitations().await.len() == 2).then_some(()) }).await;
-    let space = world.bot().get(&alias("careteam-_team-1")).await["room_id"].as_str().unwrap().to_owned();
-    let room = world.bot().get(&alias("communicationrequest-t1")).await["room_id"].as_str().unwrap().to_owned();
-    anna.join(&space).await;
-    anna.join(&room).await;
-    (space, room)
+    let bot = world.bot();
+    let mut rooms = Vec::new();
+    for name in ["careteam-_team-1", "communicationrequest-t1"] {
+        let alias = format!("v3/directory/room/{}", encode(&format!("#_fhir_bridge_{name}:{SERVER}")));
+        let room = until("Anna is invited", || async {
+            let room = bot.try_get(&alias).await?["room_id"].as_str()?.to_owned();
+            let member = format!("v3/rooms/{}/state/m.room.member/{}", encode(&room), encode(&anna.user_id));
+            (bot.try_get(&member).await?["membership"] == "invite").then_some(room)
+        })
+        .await;
+        anna.join(&room).await;
+        rooms.push(room);
+    }
+    (rooms.remove(0), rooms.remove(0))
 }
 
 fn of_type<'a>(state: &'a [Value], kind: &str) -> Vec<&'a Value> {

@@ -149,9 +149,7 @@ fn public_routes(settings: &Settings, parts: &Parts, access: Access) -> Router {
     let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
     let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
     let fhir = Rest::new(Arc::new(parts.repository.clone()), &settings.fhir.base, access, settings.fhir.body_bytes);
-    // As a service: the fallbacks of the two do not mix.
-    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default())
-        .nest_service("/fhir", fhir.router())
+    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default()).merge(fhir.router())
 }
 
 /// Which side is away, in words.

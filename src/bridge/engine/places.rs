@@ -23,7 +23,7 @@ use crate::{
     },
     matrix::{
         intent::{Invitation, Membership},
-        rooms::{self, InitialState, Levels, Plan},
+        rooms::{self, Authority, InitialState, Levels, Plan},
     },
 };
 
@@ -102,13 +102,21 @@ impl Engine {
                 None => return Err(Trouble::Wait(Need::Room(team.to_string()))),
             },
         };
-        let room = self.room_for(&place, &self.room_plan(&place, space.as_deref())).await?;
+        let own = self.room_of_a_person(&place, &request).await?;
+        let room = match &own {
+            Some(own) => own.clone(),
+            None => self.room_for(&place, &self.room_plan(&place, space.as_deref())).await?,
+        };
         if let Some(space) = &space {
             let child = thread::tie(&[self.names.server()], false);
             let bot = self.homeserver.bot();
             if bot.state(space, "m.space.child", room.as_str()).await?.as_ref() != Some(&child) {
                 bot.set_state(space, "m.space.child", room.as_str(), &child).await?;
             }
+        }
+        if own.is_some() {
+            // Whoever made the room says who is in it and who may do what.
+            return self.say_first(&place, &resource, &request, &room, suspect).await;
         }
         let members = if openness == Openness::Emptied { Vec::new() } else { circle.members };
         let roster = self.roster(members).await?;
@@ -118,6 +126,33 @@ impl Engine {
         let changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
         self.seat(&room, &place, &roster, levels, context).await?;
         Ok(changes)
+    }
+
+    /// The room of a conversation that a person made: the one that the request names, if the bridge is in it and it
+    /// stands for nothing else.
+    async fn room_of_a_person(
+        &self,
+        place: &Instance,
+        request: &CommunicationRequest,
+    ) -> Result<Option<OwnedRoomId>, Trouble> {
+        let Some(named) = thread::room_of(request).and_then(|room| OwnedRoomId::try_from(room).ok()) else {
+            return Ok(None);
+        };
+        if let Some(link) = self.store.place_of(named.as_str()).await? {
+            return Ok((link.place == place.to_string()).then_some(named));
+        }
+        if self.store.room_of(&place.to_string()).await?.is_some() {
+            return Ok(None);
+        }
+        let bot = self.homeserver.bot();
+        match bot.membership(&named, self.homeserver.bot_id()).await {
+            Ok(Membership::Join) => {}
+            Err(error) if !error.is_forbidden() && !error.is_not_found() => return Err(error.into()),
+            _ => return Ok(None),
+        }
+        let link = RoomLink { room_id: named.to_string(), place: place.to_string() };
+        self.commit(vec![Change::LinkRoom(link)]).await?;
+        Ok(Some(named))
     }
 
     /// Members may have changed without the resource: somebody's Matrix id, or a conversation's team.
@@ -219,10 +254,12 @@ impl Engine {
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
         context: Option<Value>,
     ) -> Result<(), Trouble> {
-        if let Err(error) = self.set_levels(room, roster, levels).await {
-            return Err(self.lost_room(room, place, error).await);
-        }
         let bot = self.homeserver.bot();
+        let authority = match bot.authority(room).await {
+            Ok(authority) => authority,
+            Err(error) => return Err(self.lost_room(room, place, error).await),
+        };
+        self.set_levels(room, &authority, roster, levels).await?;
         let present = bot.members(room).await?;
         let state_of =
             |user: &OwnedUserId| present.iter().find(|member| member.user_id == *user).map(|member| member.membership);
@@ -230,8 +267,7 @@ impl Engine {
             match state_of(user) {
                 // Whoever banned them had a reason.
                 Some(Membership::Ban) => continue,
-                Some(Membership::Join) => {}
-                Some(Membership::Invite) => self.sit_down(room, user, seat).await?,
+                Some(Membership::Join | Membership::Invite) => self.sit_down(room, user, seat).await?,
                 _ => {
                     bot.invite(room, user, &self.invitation(user, context.as_ref())).await?;
                     self.sit_down(room, user, seat).await?;
@@ -255,11 +291,10 @@ impl Engine {
     async fn set_levels(
         &self,
         room: &RoomId,
+        authority: &Authority,
         roster: &Roster,
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
     ) -> Result<(), crate::matrix::Error> {
-        let bot = self.homeserver.bot();
-        let authority = bot.authority(room).await?;
         let mut users: BTreeMap<OwnedUserId, i64> =
             roster.iter().map(|(user, seat)| (user.clone(), seat.level)).collect();
         if authority.creators.is_empty() {
@@ -271,7 +306,7 @@ impl Engine {
         if wanted == authority.levels {
             return Ok(());
         }
-        bot.set_levels(room, &wanted).await.map(drop)
+        self.homeserver.bot().set_levels(room, &wanted).await.map(drop)
     }
 
     /// A room that the bridge is no longer in is gone for it: an admin deleted it. It is made anew.
