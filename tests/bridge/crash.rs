@@ -21,9 +21,10 @@ async fn communications(world: &World, word: &str) -> Vec<String> {
 
 async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
     until("everything has arrived", || async {
-        let texts = anna.texts(room).await;
-        let there = beginning_with(&texts, "fhir ").len() >= to_matrix;
-        (there && communications(world, "matrix ").await.len() >= to_fhir).then_some(())
+        let (texts, written) = (anna.texts(room).await, communications(world, "matrix ").await);
+        let there = beginning_with(&texts, "fhir ").len();
+        eprintln!("in Matrix {there} of {to_matrix}, in FHIR {} of {to_fhir}", written.len());
+        (there >= to_matrix && written.len() >= to_fhir).then_some(())
     })
     .await;
 }

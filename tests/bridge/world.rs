@@ -12,7 +12,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
 /// Time for what takes seconds, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The name of the homeserver.
 pub(crate) const SERVER: &str = "vvt";
 

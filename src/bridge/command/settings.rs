@@ -76,8 +76,8 @@ impl Default for Settings {
             state_directory: None,
             registration: None,
             url: "http://127.0.0.1:1234".to_owned(),
-            // The engine is patient; a single call need not be.
-            homeserver: homeserver::Settings { patience_seconds: 5, ..homeserver::Settings::default() },
+            // The engine tries again itself, and looks first whether a call had its effect.
+            homeserver: homeserver::Settings { patience_seconds: 0, ..homeserver::Settings::default() },
             fhir: FhirSettings::default(),
             engine: engine::Settings::default(),
             log: Logging::default(),

@@ -195,6 +195,9 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
+                    if let Err(trouble) = self.look_everywhere().await {
+                        warn!(%trouble, "rooms cannot be searched for missed events now");
+                    }
                     presence.here();
                     self.ring();
                 } else {
