@@ -38,7 +38,10 @@ struct Answer {
 
 impl Office {
     fn open() -> Self {
-        let home = Home::new();
+        Self::open_in(Home::new())
+    }
+
+    fn open_in(home: Home) -> Self {
         let leaf = LeafProfile::new("localhost").with_sans(loopback().map(|name| name.to_string()));
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
         let options = Options { leaf, listen, admin: None, renew: false };
@@ -100,7 +103,7 @@ impl Office {
             .unwrap();
         let head = fs::read_to_string(head.path()).unwrap().to_lowercase();
         // After `100 Continue` comes the real one.
-        let status = head.lines().filter(|line| line.starts_with("http/")).next_back();
+        let status = head.lines().rfind(|line| line.starts_with("http/"));
         let status = status.and_then(|line| line.split(' ').nth(1)).map_or(0, |code| code.parse().unwrap());
         Answer { status, body: output.stdout, head }
     }
@@ -309,10 +312,14 @@ fn a_renewal_needs_a_certificate_that_counts() {
 fn an_expired_certificate_is_not_renewed() {
     let past = Home::at(OffsetDateTime::now_utc() - Duration::days(100));
     past.authority.issue(&LeafProfile::new("vvt")).unwrap();
-    let pair = Authority::pairs(past.directory.path()).load("vvt").unwrap().unwrap();
-    let now = Authority::open(past.directory.path()).unwrap();
-    let office = Office::open();
+    let (certificate, key) = (past.path("certs/vvt/cert.pem"), past.path("certs/vvt/key.pem"));
+    let office = Office::open_in(past);
     let (_, request) = office.request("next", &["vvt"]);
+    assert_eq!(office.re_enrol(&certificate, &key, &request).status, 0, "the handshake fails");
+
+    // And if it expires while the connection is open, the authority sees that.
+    let pair = Authority::pairs(office.home.directory.path()).load("vvt").unwrap().unwrap();
+    let now = Authority::open(office.home.directory.path()).unwrap();
     let refused = now.re_enrol(&pair.certificate, &fs::read(request).unwrap()).unwrap_err();
     assert!(refused.to_string().contains("not valid now"), "{refused}");
 }
@@ -324,6 +331,9 @@ fn bodies_and_kinds_that_are_no_requests_are_refused() {
     let huge = office.home.path("huge");
     fs::write(&huge, vec![b'A'; 1024 * 1024]).unwrap();
     assert_eq!(office.enrol(&token, &huge).status, 413);
+    let user = format!(":{token}");
+    let unannounced = office.post("simpleenroll", &huge, &["--user", &user, "--header", "Transfer-Encoding: chunked"]);
+    assert_eq!(unannounced.status, 413);
     let (_, request) = office.request("host", &["vvt"]);
     let body = format!("@{}", text(&request));
     let form = office.curl("simpleenroll", &["--data-binary", &body, "--user", &format!(":{token}")]);

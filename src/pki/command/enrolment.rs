@@ -97,7 +97,7 @@ impl Token {
                 files::write(path, token.expose().as_bytes(), files::SECRET)?;
                 eprintln!("It is in {}.", path.display());
             }
-            None => say(&format!("{}\n", token.expose()))?,
+            None => say(format_args!("{}\n", token.expose()))?,
         }
         let host = &self.host.name;
         let fingerprint = authority.certificate().fingerprint();
@@ -140,16 +140,16 @@ impl Enrol {
         let certificate = outcome.certificate();
         let (names, until) = (list(certificate.names()), readable(certificate.not_after()));
         match &outcome {
-            Outcome::Issued(_) => say(&format!("Got a certificate for {names}, valid until {until}:\n"))?,
-            Outcome::StillValid(_) => say(&format!(
+            Outcome::Issued(_) => say(format_args!("Got a certificate for {names}, valid until {until}:\n"))?,
+            Outcome::StillValid(_) => say(format_args!(
                 "The certificate for {names} is valid until {until} and not due before {}; nothing to do:\n",
                 readable(certificate.due())
             ))?,
         }
         let pairs = PairStore::new(client.directory.join("certs"));
         let name = client.leaf.name.to_ascii_lowercase();
-        say(&format!("  {}\n", pairs.certificate_path(&name).display()))?;
-        say(&format!("  {}\n", pairs.key_path(&name).display()))?;
+        say(format_args!("  {}\n", pairs.certificate_path(&name).display()))?;
+        say(format_args!("  {}\n", pairs.key_path(&name).display()))?;
         Ok(())
     }
 }
