@@ -225,7 +225,9 @@ fn a_token_is_good_once_whatever_it_comes_in() {
     assert!(again.head.contains("www-authenticate: basic"), "{}", again.head);
     assert!(again.said().contains("used before"));
     assert_eq!(office.enrol("wrong", &request).status, 401);
-    assert_eq!(office.post("simpleenroll", &request, &[]).status, 401);
+    let unsaid = office.post("simpleenroll", &request, &[]);
+    assert_eq!(unsaid.status, 401);
+    assert!(unsaid.head.contains("www-authenticate: basic"), "{}", unsaid.head);
 }
 
 #[test]
@@ -406,6 +408,34 @@ fn the_client_enrols_renews_and_otherwise_leaves_things_alone() {
 }
 
 #[test]
+fn a_revoked_host_comes_back_with_a_new_token() {
+    let office = Office::open();
+    let host = tempfile::tempdir().unwrap();
+    let client = office.client(host.path().join("host"));
+    let token = || Secret::new(office.token("huisarts", &["huisarts.localhost"]));
+    let first = block_on(client.enrol(Some(&token()), false)).unwrap();
+    office.home.authority.revoke("huisarts", Reason::KeyCompromise).unwrap();
+    let refused = block_on(client.enrol(None, true)).unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+    let second = block_on(client.enrol(Some(&token()), true)).unwrap();
+    assert_ne!(first.certificate().serial(), second.certificate().serial());
+}
+
+#[test]
+fn a_host_that_asks_without_end_is_stopped() {
+    let home = Home::new();
+    let body = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/certificate_request/ok-der")).unwrap();
+    let (token, _) = home.authority.make_token(&LeafProfile::new("vvt"), Duration::HOUR).unwrap();
+    let mut present = home.authority.enrol(token.expose(), &body).unwrap();
+    for _ in 1..24 {
+        present = home.authority.re_enrol(&present, &body).unwrap();
+    }
+    let refused = home.authority.re_enrol(&present, &body).unwrap_err();
+    assert!(refused.to_string().contains("in a day are enough"), "{refused}");
+    home.later(Duration::days(2)).re_enrol(&present, &body).unwrap();
+}
+
+#[test]
 fn the_client_trusts_a_fingerprint_and_nothing_else() {
     let office = Office::open();
     let host = tempfile::tempdir().unwrap();
@@ -444,7 +474,11 @@ fn the_client_explains_what_it_lacks() {
     assert!(no_token.remedy_text().unwrap().contains("--token-file"), "{no_token}");
     let refused = block_on(client.enrol(Some(&Secret::new("wrong")), false)).unwrap_err();
     assert!(refused.to_string().contains("401"), "{refused}");
+    client.server = client.server.replace("https:", "http:");
+    let plain = block_on(client.enrol(None, false)).unwrap_err();
+    assert!(plain.to_string().contains("not the address of an enrolment server"), "{plain}");
     client.trust = None;
+    client.server = office.url();
     let unknown = block_on(client.enrol(None, false)).unwrap_err();
     assert!(unknown.remedy_text().unwrap().contains("--fingerprint"), "{unknown}");
     client.server = "https://localhost:1".to_owned();

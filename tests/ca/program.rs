@@ -420,6 +420,11 @@ fn a_taken_address_is_named() {
     let failed = run(home.directory.path(), &["serve", "--listen", &address]);
     assert_eq!(failed.status, 69, "{failed:?}");
     assert!(failed.err.contains(&format!("cannot listen on {address}")), "{failed:?}");
+    run(home.directory.path(), &["serve", "--listen", "127.0.0.1:0", "--name", "ca.example"]).failed(
+        64,
+        "cannot be called ca.example",
+        "--name",
+    );
     let missing = tempfile::tempdir().unwrap();
     run(missing.path(), &["serve", "--listen", "127.0.0.1:0"]).failed(66, "there is no certificate authority", "init");
 }

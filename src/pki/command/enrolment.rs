@@ -115,6 +115,14 @@ impl Serve {
     pub(super) fn run(self, directory: &Path) -> Result<(), Failure> {
         logs::start(self.log_format, &self.log_level)?;
         let mut inherited = Inherited::take();
+        let permitted = Authority::open(directory)?.permitted();
+        if self.name.parse().is_ok_and(|name| !permitted.allows(&name)) {
+            return Err(super::usage(format!(
+                "this server cannot be called {}: the authority is confined to {permitted}",
+                self.name
+            ))
+            .remedy("Choose a name below one of those with --name, or add it with `federation-ca init --name NAME`."));
+        }
         let leaf = LeafProfile::new(self.name).with_sans(self.sans).with_sans(loopback().map(|name| name.to_string()));
         let options = Options { leaf, listen: self.listen, admin: self.admin, renew: self.renew };
         let server = Server::open(directory, options, &mut inherited)?;
