@@ -3,7 +3,6 @@
 use std::{
     io::Write as _,
     net::{SocketAddr, TcpListener},
-    os::fd::AsRawFd as _,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
@@ -93,11 +92,10 @@ fn settings(directory: &std::path::Path, backend: &Backend, listen: &str) -> std
 /// Starts the program with a listening socket as systemd would: as descriptor 3, under the name `plain`.
 fn start_with_socket(settings: &std::path::Path, listener: &TcpListener) -> Child {
     // The shell moves the socket to descriptor 3 and says which process it is for, as systemd does (sd_listen_fds(3)).
-    let inherited = listener.as_raw_fd();
-    let script = format!("exec 3<&{inherited}; LISTEN_PID=$$ exec \"$0\" --config \"$1\" run");
-    rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty()).unwrap();
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\" --config \"$1\" run";
     let mut command = Command::new("sh");
     command.arg("-c").arg(script).arg(PROGRAM).arg(settings);
+    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())));
     command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "plain").stderr(Stdio::null());
     command.spawn().unwrap()
 }
