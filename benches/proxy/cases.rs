@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     load::{self, Connection, IN_FLIGHT, Load, Protocol, Target},
     options::Options,
-    process::Process,
+    process::{self, Process},
     statistics::quantile,
 };
 
@@ -60,6 +60,10 @@ pub struct Sample {
     pub rate: f64,
     /// The share of its core that the peer used. Well below 1 the generator was the limit and not the peer.
     pub busy: f64,
+    /// The share of the two cores, whichever is larger, that other programs and the host used meanwhile.
+    pub others: f64,
+    /// Requests that this process of the peer had answered when the measurement ended; for profilers.
+    pub answered: u64,
     /// Median latency in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_us: Option<f64>,
@@ -183,56 +187,91 @@ async fn open(
     Load::open(target, IN_FLIGHT, protocol).finish().await?;
     tokio::time::sleep(options.settle()).await;
     let base = peer.memory()?;
-    let (start, before) = (Instant::now(), peer.cpu_time()?);
+    let meter = Meter::start(peer, options)?;
     let groups = Load::open(target, connections, protocol).finish().await?;
-    let (wall, cpu) = (start.elapsed(), peer.cpu_time()? - before);
+    let sample = meter.stop(connections as u64)?;
     tokio::time::sleep(options.settle()).await;
     let grown = peer.memory()? as f64 - base as f64;
-    let sample = Sample {
-        connection_kib: Some(grown / connections as f64),
-        base_mib: Some(base as f64 / 1024.0),
-        ..Sample::over(connections as u64, cpu, wall)
-    };
+    let sample =
+        Sample { connection_kib: Some(grown / connections as f64), base_mib: Some(base as f64 / 1024.0), ..sample };
     Ok((sample, groups))
 }
 
 /// Lets a load run and measures the middle of it.
 async fn steady(mut load: Load, peer: &Process, options: &Options) -> Result<(Sample, Vec<Vec<Connection>>)> {
     load.run_for(options.warm_up()).await?;
-    let (start, answered, cpu) = (Instant::now(), load.progress.answered(), peer.cpu_time()?);
+    let (meter, before) = (Meter::start(peer, options)?, load.progress.answered());
     load.run_for(options.length()).await?;
-    let (wall, cpu) = (start.elapsed(), peer.cpu_time()? - cpu);
-    let sample = Sample::over(load.progress.answered() - answered, cpu, wall);
+    let answered = load.progress.answered();
+    let sample = Sample { answered, ..meter.stop(answered - before)? };
     ensure!(sample.requests > 0, "no request was answered");
     Ok((sample, load.stop().await?))
 }
 
 async fn latency(groups: Vec<Vec<Connection>>, rate: f64, peer: &Process, options: &Options) -> Result<Sample> {
-    let (start, before) = (Instant::now(), peer.cpu_time()?);
+    let meter = Meter::start(peer, options)?;
     let latencies = load::open_loop(groups, rate, options.warm_up(), options.length()).await?;
-    let (wall, cpu) = (start.elapsed(), peer.cpu_time()? - before);
+    let sample = meter.stop(latencies.due as u64)?;
     ensure!(latencies.nanoseconds.len() == latencies.due, "a request was left unanswered");
     let in_us = |share| quantile(&latencies.nanoseconds, share).map(|nanoseconds| nanoseconds as f64 / 1000.0);
     Ok(Sample {
-        requests: latencies.due as u64,
         rate: latencies.due as f64 / options.length().as_secs_f64(),
-        busy: cpu.as_secs_f64() / wall.as_secs_f64(),
+        // The warm-up is in its time and not in its requests.
+        cpu_us: None,
         p50_us: in_us(0.5),
         p99_us: in_us(0.99),
-        ..Sample::default()
+        ..sample
     })
 }
 
-// === impl Sample ===
+/// What was used since the start of a measurement.
+struct Meter<'a> {
+    peer: &'a Process,
+    cores: Option<(usize, usize)>,
+    start: Instant,
+    peer_time: Duration,
+    own_time: Duration,
+    core_times: (Duration, Duration),
+}
 
-impl Sample {
-    fn over(requests: u64, cpu: Duration, wall: Duration) -> Self {
-        Self {
+// === impl Meter ===
+
+impl<'a> Meter<'a> {
+    fn start(peer: &'a Process, options: &Options) -> Result<Self> {
+        let cores = options.proxy_core().zip(options.load_core());
+        Ok(Self {
+            peer,
+            cores,
+            core_times: core_times(cores)?,
+            own_time: process::own_cpu_time()?,
+            peer_time: peer.cpu_time()?,
+            start: Instant::now(),
+        })
+    }
+
+    fn stop(self, requests: u64) -> Result<Sample> {
+        let wall = self.start.elapsed().as_secs_f64();
+        let peer = self.peer.cpu_time()?.saturating_sub(self.peer_time);
+        let own = process::own_cpu_time()?.saturating_sub(self.own_time);
+        let (proxy_core, load_core) = core_times(self.cores)?;
+        let others = proxy_core
+            .saturating_sub(self.core_times.0 + peer)
+            .max(load_core.saturating_sub(self.core_times.1 + own))
+            .as_secs_f64();
+        Ok(Sample {
             requests,
-            cpu_us: (requests > 0).then(|| cpu.as_secs_f64() * 1e6 / requests as f64),
-            rate: requests as f64 / wall.as_secs_f64(),
-            busy: cpu.as_secs_f64() / wall.as_secs_f64(),
-            ..Self::default()
-        }
+            cpu_us: (requests > 0).then(|| peer.as_secs_f64() * 1e6 / requests as f64),
+            rate: requests as f64 / wall,
+            busy: peer.as_secs_f64() / wall,
+            others: others / wall,
+            ..Sample::default()
+        })
+    }
+}
+
+fn core_times(cores: Option<(usize, usize)>) -> Result<(Duration, Duration)> {
+    match cores {
+        Some((proxy, load)) => Ok((process::core_time(proxy)?, process::core_time(load)?)),
+        None => Ok(Default::default()),
     }
 }

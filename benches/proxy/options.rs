@@ -1,6 +1,6 @@
 //! What the person who measures may choose.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::Parser;
 
@@ -32,10 +32,17 @@ pub struct Options {
     pub only: Option<String>,
     /// The core that the peers are pinned to
     #[arg(long, default_value_t = 0)]
-    pub proxy_core: usize,
+    proxy_core: usize,
     /// The core of the load generator and the upstream servers
     #[arg(long, default_value_t = 1)]
-    pub load_core: usize,
+    load_core: usize,
+    /// How often a measurement is repeated while other programs use more than a tenth of its cores; the least
+    /// disturbed one counts
+    #[arg(long, default_value_t = 2)]
+    pub retries: u32,
+    /// Start the peers under this command, for profiling: `valgrind --tool=callgrind`, `strace -f -c -o FILE`
+    #[arg(long, value_name = "COMMAND", value_delimiter = ' ', allow_hyphen_values = true)]
+    pub under: Vec<String>,
     /// Where the samples go, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -57,6 +64,7 @@ impl Options {
             self.rounds = 1;
             self.seconds = 0.2;
             self.connections = 100;
+            self.retries = 0;
         }
         self.seconds = self.seconds.clamp(0.1, 600.0);
         self.connections = self.connections.clamp(64, 60_000);
@@ -64,6 +72,16 @@ impl Options {
             self.peers = Peer::ALL.to_vec();
         }
         self
+    }
+
+    /// The core of the peers, where there are several.
+    pub fn proxy_core(&self) -> Option<usize> {
+        several_cores().then_some(self.proxy_core)
+    }
+
+    /// The core of the load, where there are several.
+    pub fn load_core(&self) -> Option<usize> {
+        several_cores().then_some(self.load_core)
     }
 
     /// How long one measurement lasts.
@@ -80,4 +98,9 @@ impl Options {
     pub fn settle(&self) -> Duration {
         Duration::from_secs(if self.quick { 0 } else { 2 })
     }
+}
+
+/// Not those that this process may use: once pinned, that is one.
+fn several_cores() -> bool {
+    fs::read_to_string("/proc/stat").is_ok_and(|text| text.lines().any(|line| line.starts_with("cpu1 ")))
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     load::{self, Target},
+    options::Options,
     process::Process,
 };
 
@@ -109,13 +110,14 @@ impl Peer {
         directory: &Path,
         words: &Words,
         target: &Target,
-        core: Option<usize>,
+        options: &Options,
     ) -> Result<Process> {
         let (template, name) = self.template();
         let file = directory.join(name);
         fs::write(&file, fill(template, words)?)?;
         let log = directory.join(format!("{}.out", self.name()));
-        let mut process = Process::start(program, &self.arguments(directory, &file), core, &log)?;
+        let mut process =
+            Process::start(program, &self.arguments(directory, &file), &options.under, options.proxy_core(), &log)?;
         let answered = tokio::time::timeout(START, answers(&mut process, target)).await;
         answered.context("it did not answer in time").flatten().map_err(|error| {
             let said = fs::read_to_string(&log).unwrap_or_default();

@@ -30,7 +30,13 @@ impl Process {
     /// Starts a program, pinned to a core, with its output in a file.
     ///
     /// It forms a process group, and hears SIGTERM when the harness dies, even by SIGKILL.
-    pub fn start(program: &Path, arguments: &[String], core: Option<usize>, log: &Path) -> Result<Self> {
+    pub fn start(
+        program: &Path,
+        arguments: &[String],
+        under: &[String],
+        core: Option<usize>,
+        log: &Path,
+    ) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]);
@@ -38,7 +44,7 @@ impl Process {
             command.args(["taskset", "--cpu-list", &core.to_string()]);
         }
         let directory = log.parent().unwrap_or(Path::new("."));
-        command.arg(program).args(arguments).current_dir(directory);
+        command.args(under).arg(program).args(arguments).current_dir(directory);
         // caddy looks for its directories here; no peer needs more of the environment.
         command.env("HOME", directory).env("XDG_CONFIG_HOME", directory).env("XDG_DATA_HOME", directory);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
@@ -59,8 +65,7 @@ impl Process {
 
     /// CPU time, user and system, that the process, its children and their dead have used so far.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let ticks: u64 = tree(self.id())?.iter().map(|process| process.ticks).sum();
-        Ok(TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
+        Ok(in_time(tree(self.id())?.iter().map(|process| process.ticks).sum()))
     }
 
     /// Memory in KiB: the proportional set size of the process and its children, shared pages divided among them.
@@ -93,6 +98,27 @@ impl Drop for Process {
         self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// CPU time that this program has used so far.
+pub fn own_cpu_time() -> Result<Duration> {
+    Ok(in_time(stat(std::process::id()).context("cannot read /proc/self/stat")?.ticks))
+}
+
+/// Time that a core has not been idle so far, whoever used it, the host of a virtual machine included (proc_stat(5)).
+pub fn core_time(core: usize) -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} ")));
+    let times: Vec<u64> =
+        line.context("no such core")?.split(' ').filter_map(|ticks| ticks.parse().ok()).take(8).collect();
+    let [user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen] = times[..] else {
+        anyhow::bail!("/proc/stat is not understood");
+    };
+    Ok(in_time(user + nice + system + interrupts + soft_interrupts + stolen))
+}
+
+fn in_time(ticks: u64) -> Duration {
+    TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 /// What `/proc/PID/stat` says of one process.

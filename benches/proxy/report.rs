@@ -124,12 +124,21 @@ impl Results {
         format!(
             "Measured on {date} on a {kind} with {cores} cores ({processor}), {memory_gib} GiB, {system}, Linux {kernel}; \
              load average before the run {load_before}. {versions}. {rounds} rounds of {seconds} s a case and peer. \
-             A cell is the median over the rounds, with the least and the most.\n",
+             A cell is the median over the rounds, with the least and the most. Meanwhile other programs used {others} % \
+             of the cores (median).\n",
+            others = self.others(),
             date = self.date,
             rounds = self.rounds,
             seconds = self.seconds,
             versions = versions.join(", "),
         )
+    }
+
+    /// The share of the cores that others used, in per cent.
+    fn others(&self) -> String {
+        let samples = self.samples.values().flat_map(BTreeMap::values).flatten();
+        let spread = Spread::of(samples.map(|sample| sample.others * 100.0));
+        spread.map_or_else(|| "?".to_owned(), |spread| format!("{:.0}", spread.median))
     }
 
     fn table(&self, text: &mut String, rows: &[(String, String)], measure: &Measure) {
@@ -191,6 +200,7 @@ pub fn line(round: u32, peer: Peer, id: &str, sample: &Sample) -> String {
     let parts = [
         ("µs CPU", sample.cpu_us),
         ("% busy", Some(sample.busy * 100.0)),
+        ("% others", Some(sample.others * 100.0)),
         ("µs p50", sample.p50_us),
         ("µs p99", sample.p99_us),
         ("KiB/connection", sample.connection_kib),
