@@ -109,7 +109,7 @@ impl Measurement {
         let mut programs = Vec::new();
         let mut subjects = Vec::new();
         for &peer in &options.peers {
-            match peer.program() {
+            match peer.program(options.ours.as_deref()) {
                 Some(program) => {
                     subjects.push(Subject { peer, version: peer.version(&program)? });
                     programs.push((peer, program));

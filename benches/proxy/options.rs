@@ -30,6 +30,9 @@ pub struct Options {
     /// Only the cases whose id begins so (`handshake`, `http1-64`, …)
     #[arg(long)]
     pub only: Option<String>,
+    /// Measure this federation-proxy, such as an installed one, and not the one that cargo has just built
+    #[arg(long, value_name = "PROGRAM")]
+    pub ours: Option<PathBuf>,
     /// The core that the peers are pinned to
     #[arg(long, default_value_t = 0)]
     proxy_core: usize,

@@ -55,10 +55,10 @@ impl Peer {
         }
     }
 
-    /// Where the program is, if it is on this machine.
-    pub fn program(self) -> Option<PathBuf> {
+    /// Where the program is, if it is on this machine; `ours` in place of the one that cargo built.
+    pub fn program(self, ours: Option<&Path>) -> Option<PathBuf> {
         if self == Self::FederationProxy {
-            return Some(PathBuf::from(env!("CARGO_BIN_EXE_federation-proxy")));
+            return Some(ours.unwrap_or(Path::new(env!("CARGO_BIN_EXE_federation-proxy"))).to_owned());
         }
         // Debian keeps nginx and haproxy where only root's PATH looks.
         let path = env::var_os("PATH").unwrap_or_default();
