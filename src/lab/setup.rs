@@ -126,7 +126,7 @@ fn proxy(places: &Places, network: &Network, element: Option<&Path>) -> Result<S
     let text = toml::to_string(&settings)
         .map_err(|error| Failure::new(Status::Data, "cannot write the proxy's settings as TOML").because(error))?;
     files::write(&places.proxy_settings(), text.as_bytes(), files::PUBLIC)?;
-    let arguments = ["--config".into(), places.proxy_settings().into()];
+    let arguments = ["run".into(), "--config".into(), places.proxy_settings().into()];
     // Any server's name will do: the proxy serves all or none.
     let known = network.names().next().unwrap_or_default();
     Ok(Service {
