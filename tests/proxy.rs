@@ -3,6 +3,8 @@
 #[path = "proxy/support.rs"]
 mod support;
 
+#[path = "proxy/corpora.rs"]
+mod corpora;
 #[path = "proxy/forwarding.rs"]
 mod forwarding;
 #[path = "proxy/http2.rs"]
