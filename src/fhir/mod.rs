@@ -3,6 +3,7 @@
 //! [`resources`] are the types; [`server::FhirServer`] is what a FHIR server does, whoever it is.
 
 pub mod capability;
+pub mod client;
 pub mod definitions;
 pub mod etag;
 pub mod id;

@@ -55,7 +55,8 @@ pub trait FhirServer: fmt::Debug + Send + Sync {
     /// Carries out a batch or, atomically, a transaction.
     fn transact(&self, bundle: Bundle) -> Answer<'_, Bundle>;
 
-    /// What changed after a point, oldest first: at most about `limit` resources of the types in `kinds`, each in its
+    /// What changed after a point, oldest first: about `limit` resources at most (of each type, where the server is
+    /// elsewhere), each in its
     /// newest version or in every version. `None` starts at the beginning.
     ///
     /// Nothing that is written after a cursor was taken is missed. The same version may come twice; whoever reads
