@@ -15,4 +15,5 @@ pub mod repository;
 pub mod resources;
 pub mod rest;
 pub mod server;
+pub mod subscriptions;
 pub mod validation;

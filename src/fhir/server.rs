@@ -170,13 +170,13 @@ pub enum FhirError {
     NotFound(String),
     /// The newest version is another one (409, 412).
     #[error("another version is there: {}", .0.summary())]
-    VersionConflict(OperationOutcome),
+    VersionConflict(Box<OperationOutcome>),
     /// A condition matches several resources (412).
     #[error("several resources match: {}", .0.summary())]
-    MultipleMatches(OperationOutcome),
+    MultipleMatches(Box<OperationOutcome>),
     /// The resource or the query is wrong (400, 413, 415, 422); asking again gives the same.
     #[error("refused: {}", .0.summary())]
-    Invalid(OperationOutcome),
+    Invalid(Box<OperationOutcome>),
     /// The server does not do this (405, 501), or not for this type (404).
     #[error("not supported: {0}")]
     NotSupported(String),

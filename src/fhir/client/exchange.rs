@@ -152,6 +152,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> FhirError {
     let outcome = outcome.filter(|outcome| !outcome.issue.is_empty());
     let given = outcome
         .unwrap_or_else(|| OperationOutcome::of(Issue::error(IssueType::Processing, format!("status {status}"))));
+    let given = Box::new(given);
     let says = |code: &IssueType| given.issue.iter().any(|issue| issue.code.as_ref() == Some(code));
     match status.as_u16() {
         401 | 403 => FhirError::Forbidden(format!("status {status}")),
