@@ -3,6 +3,7 @@
 //! [`resources`] are the types; [`server::FhirServer`] is what a FHIR server does, whoever it is.
 
 pub mod capability;
+pub mod client;
 pub mod definitions;
 pub mod etag;
 pub mod id;
@@ -14,4 +15,5 @@ pub mod repository;
 pub mod resources;
 pub mod rest;
 pub mod server;
+pub mod subscriptions;
 pub mod validation;

@@ -13,9 +13,9 @@ pub fn of(error: &FhirError) -> (StatusCode, OperationOutcome) {
     match error {
         FhirError::NotFound(_) => plain(StatusCode::NOT_FOUND, IssueType::NotFound, error.to_string()),
         FhirError::VersionConflict(outcome) | FhirError::MultipleMatches(outcome) => {
-            (StatusCode::PRECONDITION_FAILED, outcome.clone())
+            (StatusCode::PRECONDITION_FAILED, (**outcome).clone())
         }
-        FhirError::Invalid(outcome) => (status_of(outcome), outcome.clone()),
+        FhirError::Invalid(outcome) => (status_of(outcome), (**outcome).clone()),
         FhirError::NotSupported(text) => plain(StatusCode::METHOD_NOT_ALLOWED, IssueType::NotSupported, text.clone()),
         FhirError::Forbidden(text) => plain(StatusCode::FORBIDDEN, IssueType::Forbidden, text.clone()),
         FhirError::Busy { .. } => plain(StatusCode::TOO_MANY_REQUESTS, IssueType::Throttled, error.to_string()),

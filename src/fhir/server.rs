@@ -55,7 +55,8 @@ pub trait FhirServer: fmt::Debug + Send + Sync {
     /// Carries out a batch or, atomically, a transaction.
     fn transact(&self, bundle: Bundle) -> Answer<'_, Bundle>;
 
-    /// What changed after a point, oldest first: at most about `limit` resources of the types in `kinds`, each in its
+    /// What changed after a point, oldest first: about `limit` resources at most (of each type, where the server is
+    /// elsewhere), each in its
     /// newest version or in every version. `None` starts at the beginning.
     ///
     /// Nothing that is written after a cursor was taken is missed. The same version may come twice; whoever reads
@@ -169,13 +170,13 @@ pub enum FhirError {
     NotFound(String),
     /// The newest version is another one (409, 412).
     #[error("another version is there: {}", .0.summary())]
-    VersionConflict(OperationOutcome),
+    VersionConflict(Box<OperationOutcome>),
     /// A condition matches several resources (412).
     #[error("several resources match: {}", .0.summary())]
-    MultipleMatches(OperationOutcome),
+    MultipleMatches(Box<OperationOutcome>),
     /// The resource or the query is wrong (400, 413, 415, 422); asking again gives the same.
     #[error("refused: {}", .0.summary())]
-    Invalid(OperationOutcome),
+    Invalid(Box<OperationOutcome>),
     /// The server does not do this (405, 501), or not for this type (404).
     #[error("not supported: {0}")]
     NotSupported(String),

@@ -264,7 +264,7 @@ fn resolve(
 
 /// The error with the entry's place in front of its own.
 pub(crate) fn located(error: FhirError, at: &str) -> FhirError {
-    let place = |mut outcome: OperationOutcome| {
+    let place = |mut outcome: Box<OperationOutcome>| {
         for issue in &mut outcome.issue {
             if issue.expression.iter().all(|path| !path.starts_with("Bundle.")) {
                 issue.expression = vec![at.to_owned()];

@@ -44,7 +44,7 @@ impl Sql {
 pub(super) fn refuse(parameter: &str, text: &str) -> FhirError {
     // Only names that are known are repeated whole; the others are cut.
     let name: String = parameter.chars().take(64).collect();
-    FhirError::Invalid(OperationOutcome::of(Issue::error(
+    FhirError::Invalid(OperationOutcome::boxed(Issue::error(
         IssueType::Invalid,
         format!("the search parameter {name}: {text}"),
     )))
@@ -308,7 +308,7 @@ fn references(
             wanted.extend(targets.iter().map(|target| text(&format!("{target}/{reference}"))));
         } else if let Some(key) = Key::parse(reference) {
             // An absolute reference to another server stays what it is.
-            let own = reference.contains("://").then(|| reference.to_owned()).unwrap_or_else(|| key.to_string());
+            let own = if reference.contains("://") { reference.to_owned() } else { key.to_string() };
             wanted.push(text(&own));
         } else if reference.contains(':') {
             wanted.push(text(reference));

@@ -383,7 +383,7 @@ fn accept_subscription(mut resource: Resource) -> Result<Resource, FhirError> {
         return Ok(resource);
     }
     let refuse = |code: IssueType, path: &str, text: &str| {
-        Err(FhirError::Invalid(OperationOutcome::of(Issue::error(code, text).at(format!("Subscription.{path}")))))
+        Err(FhirError::Invalid(OperationOutcome::boxed(Issue::error(code, text).at(format!("Subscription.{path}")))))
     };
     let Ok(subscription) = resource.to::<Subscription>() else {
         return refuse(IssueType::Structure, "channel", "not a subscription");

@@ -157,7 +157,7 @@ impl Store {
         match rows.as_slice() {
             [] => Ok(None),
             [row] => content(connection, row.seq).map(Some),
-            _ => Err(FhirError::MultipleMatches(OperationOutcome::of(Issue::error(
+            _ => Err(FhirError::MultipleMatches(OperationOutcome::boxed(Issue::error(
                 IssueType::MultipleMatches,
                 "several resources match the condition",
             )))),
@@ -505,9 +505,9 @@ fn include_one(
 
 pub(super) fn invalid(code: IssueType, text: &str, path: &str) -> FhirError {
     let issue = Issue::error(code, text);
-    FhirError::Invalid(OperationOutcome::of(if path.is_empty() { issue } else { issue.at(path) }))
+    FhirError::Invalid(OperationOutcome::boxed(if path.is_empty() { issue } else { issue.at(path) }))
 }
 
 fn conflict(text: &str) -> FhirError {
-    FhirError::VersionConflict(OperationOutcome::of(Issue::error(IssueType::Conflict, text)))
+    FhirError::VersionConflict(OperationOutcome::boxed(Issue::error(IssueType::Conflict, text)))
 }

@@ -309,6 +309,11 @@ impl OperationOutcome {
         Self { issue: vec![issue], ..Self::default() }
     }
 
+    /// An outcome of one point, as errors hold it: apart, because it is large.
+    pub fn boxed(issue: Issue) -> Box<Self> {
+        Box::new(Self::of(issue))
+    }
+
     /// The points as one line for a log or a person: kinds, places and diagnostics.
     pub fn summary(&self) -> String {
         let points = self.issue.iter().map(|issue| {

@@ -63,7 +63,7 @@ struct Reply {
 
 /// What went wrong with a request: a status and an outcome.
 #[derive(Debug)]
-struct Refusal(Reply);
+struct Refusal(Box<Reply>);
 
 // === impl Rest ===
 
@@ -267,7 +267,7 @@ impl Rest {
         if resource.id().as_ref() != Some(id) {
             let issue = Issue::error(IssueType::Invalid, "the id must be the one in the address");
             let outcome = OperationOutcome::of(issue.at(format!("{kind}.id")));
-            return Err(Refusal(Reply::outcome(StatusCode::BAD_REQUEST, &outcome)));
+            return Err(Refusal(Box::new(Reply::outcome(StatusCode::BAD_REQUEST, &outcome))));
         }
         let version = negotiate::text(headers, &header::IF_MATCH).map(etag::read);
         let only_new = negotiate::text(headers, &header::IF_NONE_MATCH) == Some("*");
@@ -348,7 +348,7 @@ impl Rest {
 
 async fn answer(State(rest): State<Arc<Rest>>, request: Request) -> Response {
     let is_openapi = rest.below_base(request.uri().path()) == "/openapi.json";
-    let reply = rest.handle(request).await.unwrap_or_else(|Refusal(reply)| reply);
+    let reply = rest.handle(request).await.unwrap_or_else(|Refusal(reply)| *reply);
     if is_openapi && reply.status == StatusCode::OK {
         let mut response = Response::new(Body::from(openapi::description(&rest.base).to_string()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -452,7 +452,7 @@ impl Reply {
 
 impl Refusal {
     fn new(status: StatusCode, code: IssueType, text: &str) -> Self {
-        Self(Reply::outcome(status, &OperationOutcome::of(Issue::error(code, text))))
+        Self(Box::new(Reply::outcome(status, &OperationOutcome::of(Issue::error(code, text)))))
     }
 
     fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -464,7 +464,7 @@ impl Refusal {
 impl From<FhirError> for Refusal {
     fn from(error: FhirError) -> Self {
         let (status, outcome) = outcome::of(&error);
-        let refusal = Self(Reply::outcome(status, &outcome));
+        let refusal = Self(Box::new(Reply::outcome(status, &outcome)));
         match error.retry_after() {
             Some(after) => refusal.with(header::RETRY_AFTER, &after.as_secs().max(1).to_string()),
             None => refusal,

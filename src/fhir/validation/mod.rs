@@ -22,14 +22,14 @@ const MOST_ISSUES: usize = 50;
 ///
 /// # Errors
 /// An outcome with everything that is wrong, up to a limit.
-pub fn validate(resource: &Resource) -> Result<(), OperationOutcome> {
+pub fn validate(resource: &Resource) -> Result<(), Box<OperationOutcome>> {
     let mut validator = Validator { issues: Vec::new(), contained: contained_ids(resource.members()) };
     validator.resource(resource.type_name(), resource.members(), false);
     if validator.issues.is_empty() {
         return Ok(());
     }
     validator.issues.truncate(MOST_ISSUES);
-    Err(OperationOutcome { issue: validator.issues, ..OperationOutcome::default() })
+    Err(Box::new(OperationOutcome { issue: validator.issues, ..OperationOutcome::default() }))
 }
 
 struct Validator {
