@@ -14,9 +14,16 @@ mod rooms;
 mod state;
 
 use ruma::{
-    OwnedUserId, UserId,
+    DeviceId, OwnedDeviceId, OwnedUserId, UserId,
     api::{
-        client::account::register::{self, LoginType},
+        client::{
+            account::register::{self, LoginType},
+            session::login::{
+                self,
+                v3::{ApplicationService, LoginInfo},
+            },
+            uiaa::{MatrixUserIdentifier, UserIdentifier},
+        },
         error::ErrorKind,
     },
 };
@@ -29,12 +36,22 @@ pub use messages::Outgoing;
 pub use profile::Profile;
 
 use super::homeserver::{Call, Error, Homeserver, Repeat};
+use crate::service::secrets::Secret;
 
 /// One user of the application service, ready to act. Cheap to clone.
 #[derive(Clone)]
 pub struct Intent {
     homeserver: Homeserver,
     user: OwnedUserId,
+}
+
+/// A user who is logged in with a device.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The token of the device.
+    pub access_token: Secret,
+    /// The device.
+    pub device_id: OwnedDeviceId,
 }
 
 // === impl Intent ===
@@ -75,6 +92,22 @@ impl Intent {
         }
         self.homeserver.memory().registered(&self.user);
         Ok(())
+    }
+
+    /// Logs the user in (`m.login.application_service`), for what needs a device: encryption, or a client of its own.
+    /// With the id of a device that exists, that device gets a new token.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn log_in(&self, device: Option<&DeviceId>) -> Result<Session, Error> {
+        let identifier = UserIdentifier::Matrix(MatrixUserIdentifier::new(self.user.to_string()));
+        let login = LoginInfo::ApplicationService(ApplicationService::new(identifier));
+        let mut request = login::v3::Request::new(login);
+        request.device_id = device.map(ToOwned::to_owned);
+        self.register().await?;
+        let repeat = if device.is_some() { Repeat::Always } else { Repeat::IfNotDone };
+        let response = self.homeserver.call(None, request, repeat).await?;
+        Ok(Session { access_token: Secret::new(response.access_token), device_id: response.device_id })
     }
 
     /// A call as this user that has the same effect twice as once.

@@ -273,6 +273,16 @@ async fn an_invitation_carries_its_fields_and_stays_when_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_join_names_the_servers_that_know_the_room() {
+    let fake = fake(&[("/join/", 200, json!({ "room_id": "!v12room" }))]).await;
+    let via = [ruma::owned_server_name!("huisarts"), ruma::owned_server_name!("apotheek:8448")];
+    let room = fake.homeserver.bot().join(room_id!("!v12room").into(), &via).await.unwrap();
+    assert_eq!(room, "!v12room");
+    let query = fake.seen().pop().unwrap().query;
+    assert!(query.contains("via=huisarts&via=apotheek%3A8448"), "{query}");
+}
+
+#[tokio::test]
 async fn leaving_twice_is_leaving() {
     let gone = json!({ "errcode": "M_NOT_FOUND", "error": "" });
     let fake = fake(&[("/leave", 403, forbidden()), ("/state/", 404, gone)]).await;

@@ -104,6 +104,25 @@ fn a_redacted_event_says_so() {
     assert!(event.outline().unwrap().is_redacted());
 }
 
+/// What the fuzzer begins with, and what it found: files named by what must become of them.
+#[test]
+fn the_corpus_of_the_fuzzer_is_understood_or_refused() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/transaction");
+    let mut tried = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let parsed = Transaction::parse("1", &std::fs::read(&path).unwrap());
+        assert_eq!(parsed.is_ok(), name.starts_with("ok-"), "{name}: {parsed:?}");
+        for event in parsed.iter().flat_map(|transaction| &transaction.events) {
+            let _ = (event.typed(), event.redacts());
+            assert_eq!(Event::from_json(event.json().to_owned()).unwrap().json(), event.json(), "{name}");
+        }
+        tried += 1;
+    }
+    assert!(tried > 20, "{tried}");
+}
+
 #[test]
 fn a_body_that_is_no_transaction_is_refused() {
     for body in [&b""[..], b"[]", b"{}", b"{\"events\":{}}", b"{\"events\":[\"\xff\"]}", b"{\"events\":[]", b"nul"] {
