@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::places::Places;
+use super::{cache::Turn, places::Places};
 use crate::service::{
     failure::{Failure, Status},
     files,
@@ -82,24 +82,20 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 async fn fetch(places: &Places, to: &Path) -> anyhow::Result<()> {
+    let turn = Turn::take(places.cache(), "element").await?;
+    if to.join("index.html").is_file() {
+        return Ok(());
+    }
     let address = format!("{RELEASES}/{VERSION}/element-{VERSION}.tar.gz");
-    files::make_directory(places.cache())?;
     let cannot = |error| files::cannot("write to", places.cache(), error);
     let mut archive = tempfile::tempfile_in(places.cache()).map_err(cannot)?;
     download(&address, &mut archive).await?;
-    let beside = tempfile::Builder::new().prefix(".new-element-").tempdir_in(places.cache()).map_err(cannot)?;
+    let beside = turn.beside()?;
     let unpacked = tokio::task::spawn_blocking(move || -> anyhow::Result<tempfile::TempDir> {
         unpack(archive, beside.path())?;
         Ok(beside)
     });
-    let beside = unpacked.await??;
-    match fs::rename(beside.path(), to) {
-        Ok(()) => _ = beside.keep(),
-        // Another lab was quicker; its copy is the same.
-        Err(_) if to.join("index.html").is_file() => {}
-        Err(error) => return Err(cannot(error).into()),
-    }
-    Ok(())
+    Ok(turn.put_in_place(unpacked.await??, to)?)
 }
 
 /// Downloads the release with the system's roots; the digest is what is trusted.

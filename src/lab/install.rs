@@ -3,7 +3,6 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    cache::Turn,
     places::Places,
     program::{Child, Program},
     python::Python,
@@ -69,8 +69,12 @@ impl Synapse {
             }
             return Ok(Self { command: vec![named] });
         }
-        let environment = Environment::for_python(places.cache(), Python::find().await?);
-        environment.make(stop).await?;
+        let python = tokio::select! {
+            python = Python::find() => python?,
+            () = stop.cancelled() => return Err(interrupted().into()),
+        };
+        let environment = Environment::for_python(places.cache(), python);
+        environment.make(places.cache(), stop).await?;
         Ok(environment.synapse())
     }
 }
@@ -108,34 +112,20 @@ impl Environment {
         self.interpreter().exists()
     }
 
-    async fn make(&self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let cache = parent(&self.directory);
-        files::make_directory(cache)?;
+    async fn make(&self, cache: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
         if self.is_whole() {
             return Ok(());
         }
-        let _lock = wait_for_turn(cache.join("install.lock")).await?;
+        let turn = tokio::select! {
+            turn = Turn::take(cache, "synapse") => turn?,
+            () = stop.cancelled() => return Err(interrupted().into()),
+        };
         if self.is_whole() {
             return Ok(());
         }
-        let beside = tempfile::Builder::new()
-            .prefix(".new-synapse-")
-            .tempdir_in(cache)
-            .map_err(|error| files::cannot("write to", cache, error))?;
+        let beside = turn.beside()?;
         self.fill(beside.path(), stop).await?;
-        self.put_in_place(beside)?;
-        Ok(())
-    }
-
-    fn put_in_place(&self, beside: tempfile::TempDir) -> Result<(), Failure> {
-        if self.directory.exists() {
-            fs::remove_dir_all(&self.directory)
-                .map_err(|error| files::cannot("remove the broken", &self.directory, error))?;
-        }
-        fs::rename(beside.path(), &self.directory).map_err(|error| files::cannot("make", &self.directory, error))?;
-        // The directory has a new name and is nobody's temporary one any more.
-        _ = beside.keep();
-        Ok(())
+        Ok(turn.put_in_place(beside, &self.directory)?)
     }
 
     async fn fill(&self, directory: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -166,24 +156,13 @@ impl Environment {
     }
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
+fn interrupted() -> Failure {
+    Failure::new(Status::Interrupted, "interrupted while installing Synapse")
 }
 
 /// One package a line that starts with its name.
 fn wheels(requirements: &str) -> u64 {
     requirements.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphanumeric())).count() as u64
-}
-
-/// Takes the lock of the cache, saying so when another lab holds it. It is given back when the file is closed.
-async fn wait_for_turn(path: PathBuf) -> anyhow::Result<fs::File> {
-    let file = fs::File::create(&path).map_err(|error| files::cannot("write", &path, error))?;
-    if file.try_lock().is_ok() {
-        return Ok(file);
-    }
-    eprintln!("Another lab of yours is installing Synapse; waiting for it …");
-    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await?;
-    Ok(locked.map_err(|error| files::cannot("lock", &path, error))?)
 }
 
 /// Runs one step of the installation to its end.
@@ -203,7 +182,7 @@ async fn run(
         outcome = tokio::time::timeout(PATIENCE, watched) => outcome,
         () = stop.cancelled() => {
             stop_now(&mut child).await;
-            return Err(Failure::new(Status::Interrupted, "interrupted while installing Synapse").into());
+            return Err(interrupted().into());
         }
     };
     let Ok(outcome) = outcome else {

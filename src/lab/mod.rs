@@ -5,6 +5,7 @@
 //! | [`places`] | where the lab keeps its files |
 //! | [`python`], [`install`] | the pinned Synapse in a private virtual environment |
 //! | [`element`] | the pinned Element Web |
+//! | [`cache`] | installing either, whole or not at all |
 //! | [`ports`] | which ports the network takes, and who holds them |
 //! | [`synapse`], [`setup`] | the configuration of every program |
 //! | [`program`], [`supervisor`] | child processes that never outlive the lab |
@@ -12,6 +13,7 @@
 //! | [`client`], [`users`] | the Matrix client-server API as a user speaks it; who can log in |
 //! | [`scenario`] | what a user would do, checked against any running network |
 
+pub mod cache;
 pub mod client;
 pub mod command;
 pub mod control;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::Path,
 };
 
@@ -102,8 +102,13 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// The loopback addresses of both families, or of one where this machine has no IPv6.
 fn both_loopbacks(port: u16) -> Vec<Address> {
-    vec![Address::Tcp(loopback(port)), Address::Tcp((Ipv6Addr::LOCALHOST, port).into())]
+    let mut addresses = vec![Address::Tcp(loopback(port))];
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        addresses.push(Address::Tcp((Ipv6Addr::LOCALHOST, port).into()));
+    }
+    addresses
 }
 
 fn homeservers(places: &Places, network: &Network) -> Vec<Homeserver> {
@@ -126,7 +131,7 @@ fn proxy(places: &Places, network: &Network, element: Option<&Path>) -> Result<S
     let text = toml::to_string(&settings)
         .map_err(|error| Failure::new(Status::Data, "cannot write the proxy's settings as TOML").because(error))?;
     files::write(&places.proxy_settings(), text.as_bytes(), files::PUBLIC)?;
-    let arguments = ["--config".into(), places.proxy_settings().into()];
+    let arguments = ["run".into(), "--config".into(), places.proxy_settings().into()];
     // Any server's name will do: the proxy serves all or none.
     let known = network.names().next().unwrap_or_default();
     Ok(Service {

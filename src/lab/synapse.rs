@@ -98,7 +98,7 @@ struct DatabaseFile {
 #[derive(Serialize)]
 struct Retries {
     client_timeout: &'static str,
-    max_short_retry_delay: &'static str,
+    max_short_retry_delay: u32,
     max_long_retry_delay: &'static str,
     max_long_retries: u32,
     destination_min_retry_interval: &'static str,
@@ -249,7 +249,8 @@ impl Homeserver {
             },
             federation: Retries {
                 client_timeout: "20s",
-                max_short_retry_delay: "500ms",
+                // A bare number is milliseconds; Synapse knows no unit for them.
+                max_short_retry_delay: 500,
                 max_long_retry_delay: "1s",
                 max_long_retries: 600,
                 destination_min_retry_interval: "1s",

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use crate::service::failure::{Failure, Status};
 
 use super::{
-    authority::{Authority, Session, cannot_sign},
+    authority::{Authority, Session},
     certificate::Certificate,
     clock::readable,
     name::HostName,
@@ -15,6 +15,7 @@ use super::{
     profile::{self, LeafProfile},
     record::{Issued, Origin},
     serial::Serial,
+    signer::cannot_sign,
 };
 
 /// What [`Authority::issue`] did.
@@ -193,7 +194,7 @@ impl Session {
         let signed = params.signed_by(key, &self.signer.issuer()?).map_err(|error| cannot_sign(&error))?;
         let certificate = Certificate::from_der(signed.der().clone())
             .map_err(|error| Failure::new(Status::Failed, "made a certificate that cannot be read").because(error))?;
-        self.record.certificates.push(Issued {
+        let issued = Issued {
             serial,
             name: dns_name(hosts).to_owned(),
             names: hosts.to_vec(),
@@ -201,7 +202,8 @@ impl Session {
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
             revoked: None,
-        });
+        };
+        self.record.add(issued, self.now);
         self.record.write(&self.directory)?;
         info!(name = dns_name(hosts), serial = %certificate.serial(), until = readable(certificate.not_after()), "issued a certificate");
         Ok((certificate, signed.pem()))

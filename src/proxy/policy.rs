@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{
     answer::Answer,
     http1::head::{Field, named},
-    settings::{self, Unauthenticated, is_server_name},
+    settings::{self, Unauthenticated, host_of, is_server_name},
     x_matrix::{self, XMatrix},
 };
 use crate::service::{
@@ -57,6 +57,12 @@ impl Policy {
     /// Whether a server belongs to the network.
     pub fn admits(&self, server: &str) -> bool {
         self.members.load().as_ref().as_ref().is_none_or(|members| members.contains(server))
+    }
+
+    /// Whether a host is that of a member, whose server name may also have a port.
+    pub fn admits_host(&self, host: &str) -> bool {
+        let members = self.members.load();
+        members.as_ref().as_ref().is_none_or(|members| members.iter().any(|member| host_of(member) == host))
     }
 
     /// Judges a request between servers, by its decoded path: `/_matrix/key…` or `/_matrix/federation…`.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(in crate::proxy) use self::check::{MOST_HEADERS, host_of, is_server_name};
+pub(crate) use self::check::{MOST_HEADERS, host_of, is_server_name};
 pub use self::{
     limits::Limits,
     values::{HostPort, Period, Upstream},

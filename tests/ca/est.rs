@@ -38,7 +38,10 @@ struct Answer {
 
 impl Office {
     fn open() -> Self {
-        let home = Home::new();
+        Self::open_in(Home::new())
+    }
+
+    fn open_in(home: Home) -> Self {
         let leaf = LeafProfile::new("localhost").with_sans(loopback().map(|name| name.to_string()));
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
         let options = Options { leaf, listen, admin: None, renew: false };
@@ -100,7 +103,7 @@ impl Office {
             .unwrap();
         let head = fs::read_to_string(head.path()).unwrap().to_lowercase();
         // After `100 Continue` comes the real one.
-        let status = head.lines().filter(|line| line.starts_with("http/")).next_back();
+        let status = head.lines().rfind(|line| line.starts_with("http/"));
         let status = status.and_then(|line| line.split(' ').nth(1)).map_or(0, |code| code.parse().unwrap());
         Answer { status, body: output.stdout, head }
     }
@@ -222,7 +225,9 @@ fn a_token_is_good_once_whatever_it_comes_in() {
     assert!(again.head.contains("www-authenticate: basic"), "{}", again.head);
     assert!(again.said().contains("used before"));
     assert_eq!(office.enrol("wrong", &request).status, 401);
-    assert_eq!(office.post("simpleenroll", &request, &[]).status, 401);
+    let unsaid = office.post("simpleenroll", &request, &[]);
+    assert_eq!(unsaid.status, 401);
+    assert!(unsaid.head.contains("www-authenticate: basic"), "{}", unsaid.head);
 }
 
 #[test]
@@ -309,10 +314,14 @@ fn a_renewal_needs_a_certificate_that_counts() {
 fn an_expired_certificate_is_not_renewed() {
     let past = Home::at(OffsetDateTime::now_utc() - Duration::days(100));
     past.authority.issue(&LeafProfile::new("vvt")).unwrap();
-    let pair = Authority::pairs(past.directory.path()).load("vvt").unwrap().unwrap();
-    let now = Authority::open(past.directory.path()).unwrap();
-    let office = Office::open();
+    let (certificate, key) = (past.path("certs/vvt/cert.pem"), past.path("certs/vvt/key.pem"));
+    let office = Office::open_in(past);
     let (_, request) = office.request("next", &["vvt"]);
+    assert_eq!(office.re_enrol(&certificate, &key, &request).status, 0, "the handshake fails");
+
+    // And if it expires while the connection is open, the authority sees that.
+    let pair = Authority::pairs(office.home.directory.path()).load("vvt").unwrap().unwrap();
+    let now = Authority::open(office.home.directory.path()).unwrap();
     let refused = now.re_enrol(&pair.certificate, &fs::read(request).unwrap()).unwrap_err();
     assert!(refused.to_string().contains("not valid now"), "{refused}");
 }
@@ -324,6 +333,9 @@ fn bodies_and_kinds_that_are_no_requests_are_refused() {
     let huge = office.home.path("huge");
     fs::write(&huge, vec![b'A'; 1024 * 1024]).unwrap();
     assert_eq!(office.enrol(&token, &huge).status, 413);
+    let user = format!(":{token}");
+    let unannounced = office.post("simpleenroll", &huge, &["--user", &user, "--header", "Transfer-Encoding: chunked"]);
+    assert_eq!(unannounced.status, 413);
     let (_, request) = office.request("host", &["vvt"]);
     let body = format!("@{}", text(&request));
     let form = office.curl("simpleenroll", &["--data-binary", &body, "--user", &format!(":{token}")]);
@@ -396,6 +408,34 @@ fn the_client_enrols_renews_and_otherwise_leaves_things_alone() {
 }
 
 #[test]
+fn a_revoked_host_comes_back_with_a_new_token() {
+    let office = Office::open();
+    let host = tempfile::tempdir().unwrap();
+    let client = office.client(host.path().join("host"));
+    let token = || Secret::new(office.token("huisarts", &["huisarts.localhost"]));
+    let first = block_on(client.enrol(Some(&token()), false)).unwrap();
+    office.home.authority.revoke("huisarts", Reason::KeyCompromise).unwrap();
+    let refused = block_on(client.enrol(None, true)).unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+    let second = block_on(client.enrol(Some(&token()), true)).unwrap();
+    assert_ne!(first.certificate().serial(), second.certificate().serial());
+}
+
+#[test]
+fn a_host_that_asks_without_end_is_stopped() {
+    let home = Home::new();
+    let body = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/certificate_request/ok-der")).unwrap();
+    let (token, _) = home.authority.make_token(&LeafProfile::new("vvt"), Duration::HOUR).unwrap();
+    let mut present = home.authority.enrol(token.expose(), &body).unwrap();
+    for _ in 1..24 {
+        present = home.authority.re_enrol(&present, &body).unwrap();
+    }
+    let refused = home.authority.re_enrol(&present, &body).unwrap_err();
+    assert!(refused.to_string().contains("in a day are enough"), "{refused}");
+    home.later(Duration::days(2)).re_enrol(&present, &body).unwrap();
+}
+
+#[test]
 fn the_client_trusts_a_fingerprint_and_nothing_else() {
     let office = Office::open();
     let host = tempfile::tempdir().unwrap();
@@ -434,7 +474,11 @@ fn the_client_explains_what_it_lacks() {
     assert!(no_token.remedy_text().unwrap().contains("--token-file"), "{no_token}");
     let refused = block_on(client.enrol(Some(&Secret::new("wrong")), false)).unwrap_err();
     assert!(refused.to_string().contains("401"), "{refused}");
+    client.server = client.server.replace("https:", "http:");
+    let plain = block_on(client.enrol(None, false)).unwrap_err();
+    assert!(plain.to_string().contains("not the address of an enrolment server"), "{plain}");
     client.trust = None;
+    client.server = office.url();
     let unknown = block_on(client.enrol(None, false)).unwrap_err();
     assert!(unknown.remedy_text().unwrap().contains("--fingerprint"), "{unknown}");
     client.server = "https://localhost:1".to_owned();

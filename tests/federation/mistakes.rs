@@ -2,6 +2,8 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
+use rustix::process::Signal;
+
 use super::lab::{Lab, Running};
 
 /// Runs a command that must fail; its exit status and what it said.
@@ -98,10 +100,40 @@ fn a_full_disk_is_said() {
     assert_no_remains(&lab);
 }
 
+#[test]
+fn an_interrupted_installation_leaves_nothing() {
+    let lab = Lab::new();
+    // An index that takes connections and never says anything.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let index = format!("http://{}/simple", silent.local_addr().unwrap());
+    let start = || {
+        let mut command = fresh_up(&lab);
+        command.env("PIP_INDEX_URL", &index).env("PIP_NO_CACHE_DIR", "1").env_remove("PIP_FIND_LINKS");
+        let running = Running::start(&command);
+        // pip is at work now.
+        let pip = silent.accept().unwrap();
+        (running, pip)
+    };
+
+    let (killed, _pip) = start();
+    killed.signal(Signal::KILL);
+    killed.end();
+    lab.wait_for_silence();
+
+    // The next one removes what the killed one left.
+    let (interrupted, _pip) = start();
+    interrupted.signal(Signal::INT);
+    let (status, said) = interrupted.end();
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted while installing Synapse"), "{said}");
+    assert!(lab.processes().is_empty());
+    assert_no_remains(&lab);
+}
+
 /// Nothing half-made is kept.
 fn assert_no_remains(lab: &Lab) {
     let left: Vec<_> = fs::read_dir(lab.path("cache")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["install.lock"]);
+    assert_eq!(left, ["synapse.lock"]);
 }
 
 #[test]

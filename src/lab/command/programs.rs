@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Subcommand;
 
-use crate::lab::program;
+use crate::{lab::program, proxy};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -17,10 +17,13 @@ pub(super) enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// The network's reverse proxy
+    FederationProxy(Box<proxy::command::Arguments>),
 }
 
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Guard { parent, command } => program::guard(parent, &command),
+        Command::FederationProxy(arguments) => proxy::command::run(*arguments),
     }
 }

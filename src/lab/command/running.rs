@@ -83,10 +83,13 @@ impl Lab {
         let lock = Lock::take(&places)?;
         let network = start.port_offset.choose(options.network()?)?;
         ports::check(&network, PORT_PATIENCE)?;
-        let (synapse, element) = tokio::select! {
-            both = async { tokio::join!(Synapse::obtain(&places, stop), element::obtain(&places, start.element.as_deref())) } => both,
-            () = stopped_long_ago(stop) => return Err(interrupted().into()),
+        let element = async {
+            tokio::select! {
+                found = element::obtain(&places, start.element.as_deref()) => found,
+                () = stop.cancelled() => Err(interrupted()),
+            }
         };
+        let (synapse, element) = tokio::join!(Synapse::obtain(&places, stop), element);
         let (synapse, element) = (synapse?, element?);
         let setup = Setup::prepare(&places, &network, &synapse, element.as_deref())?;
         eprintln!("Starting {} …", network.names().chain(["the proxy"]).collect::<Vec<_>>().join(", "));
@@ -200,12 +203,6 @@ impl Lab {
 
 fn administrator(user: &User) -> &'static str {
     if user.admin { "   (administrator)" } else { "" }
-}
-
-/// Gives the work that is interrupted a moment to clean up after itself.
-async fn stopped_long_ago(stop: &CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
 fn say(event: Event) {

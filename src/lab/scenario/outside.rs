@@ -195,7 +195,10 @@ async fn cannot_join(stranger: &Stranger, session: &Session, room: &Room) -> Res
         Ok(()) => Err(Trouble::new("the stranger joined the room")),
         Err(error) if error.refusal().is_none() => Err(error.into()),
         Err(_) if stranger.relay.tunnels() == 0 => Err(Trouble::new("the stranger never reached the network")),
-        Err(error) => Ok(((), refusal(&error))),
+        Err(error) if !stranger.was_forbidden() => {
+            Err(Trouble::from(error).context("the stranger was refused, but not with 403"))
+        }
+        Err(_) => Ok(((), "its homeserver is answered with 403".to_owned())),
     }
 }
 
@@ -213,13 +216,6 @@ async fn shunned(session: &Session, name: &str, impostor: &mut Impostor) -> Resu
     match reactions.into_iter().next() {
         Some(Reaction::Left(how)) => Ok(((), how)),
         _ => Err(Trouble::new(format!("Synapse never reached {name}, so nothing is proved"))),
-    }
-}
-
-fn refusal(error: &ClientError) -> String {
-    match error {
-        ClientError::Refused { status, code, reason, .. } => format!("{status} {code} {reason}"),
-        other => other.to_string(),
     }
 }
 

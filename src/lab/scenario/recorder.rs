@@ -90,6 +90,13 @@ impl Trouble {
         Self { server: None, cause: cause.into() }
     }
 
+    /// Puts what was tried before the cause.
+    #[must_use]
+    pub fn context(mut self, what: &str) -> Self {
+        self.cause = format!("{what}: {}", self.cause);
+        self
+    }
+
     /// Names the server where it happened, unless it is known already.
     #[must_use]
     pub fn at(mut self, server: &str) -> Self {

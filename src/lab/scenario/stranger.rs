@@ -118,6 +118,12 @@ impl Stranger {
         Ok(())
     }
 
+    /// Whether a member has answered it with 403, by its own log.
+    pub(super) fn was_forbidden(&self) -> bool {
+        let log = std::fs::read_to_string(&self.homeserver.log).unwrap_or_default();
+        log.contains("Got response headers: 403")
+    }
+
     /// Ends it.
     pub(super) async fn stop(self) {
         self.supervisor.stop().await;

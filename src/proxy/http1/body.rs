@@ -2,7 +2,7 @@
 
 /// How a message body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Length {
+pub(crate) enum Length {
     /// There is no body.
     None,
     /// After this many bytes.
@@ -15,7 +15,7 @@ pub(in crate::proxy) enum Length {
 
 /// What the bytes of a body do not say correctly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::proxy) enum Malformed {
+pub(crate) enum Malformed {
     /// The chunks are not as RFC 9112 section 7.1 wants them.
     #[error("the chunks of the body are malformed")]
     Chunk,
@@ -26,16 +26,16 @@ pub(in crate::proxy) enum Malformed {
 
 /// What stands at the front of the input: bytes to skip, then bytes of the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::proxy) struct Step {
+pub(crate) struct Step {
     /// Bytes that only frame the body.
-    pub(in crate::proxy) skip: usize,
+    pub(crate) skip: usize,
     /// Bytes of the body after them.
-    pub(in crate::proxy) data: usize,
+    pub(crate) data: usize,
 }
 
 /// Takes a body out of the bytes that carry it.
 #[derive(Debug)]
-pub(in crate::proxy) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     /// The trailer section with its last empty line, as it came.
     trailers: Vec<u8>,
@@ -64,7 +64,7 @@ enum State {
 
 impl Decoder {
     /// A decoder of a body; `most` bounds its trailer section.
-    pub(in crate::proxy) fn new(length: Length, most: usize) -> Self {
+    pub(crate) fn new(length: Length, most: usize) -> Self {
         let state = match length {
             Length::None | Length::Known(0) => State::Done,
             Length::Known(bytes) => State::Length(bytes),
@@ -75,17 +75,17 @@ impl Decoder {
     }
 
     /// Whether the body has ended.
-    pub(in crate::proxy) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Whether the end of the connection ends the body.
-    pub(in crate::proxy) fn ends_with_connection(&self) -> bool {
+    pub(crate) fn ends_with_connection(&self) -> bool {
         self.state == State::UntilClose
     }
 
     /// The trailer section, as it came, with the empty line that ends it; empty where there is none.
-    pub(in crate::proxy) fn trailers(&self) -> &[u8] {
+    pub(crate) fn trailers(&self) -> &[u8] {
         if self.trailers.len() <= 2 { &[] } else { &self.trailers }
     }
 
@@ -93,7 +93,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the bytes are not a body.
-    pub(in crate::proxy) fn step(&mut self, input: &[u8]) -> Result<Step, Malformed> {
+    pub(crate) fn step(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         let mut at = 0;
         loop {
             match self.state {
@@ -150,7 +150,7 @@ impl Decoder {
 
 /// The fields of a trailer section that may be passed on: not those that frame or route a message
 /// (RFC 9110 section 6.5.1).
-pub(in crate::proxy) fn trailer_fields<'a>(
+pub(crate) fn trailer_fields<'a>(
     section: &'a [u8],
     room: &'a mut [httparse::Header<'a>],
 ) -> impl Iterator<Item = &'a httparse::Header<'a>> {

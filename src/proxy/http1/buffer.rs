@@ -10,7 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Size of a buffer: that of a TLS record.
-pub(in crate::proxy) const SIZE: usize = 16 * 1024;
+pub(crate) const SIZE: usize = 16 * 1024;
 
 /// Spare buffers that each thread keeps.
 const SPARES: usize = 64;
@@ -21,7 +21,7 @@ thread_local! {
 
 /// Bytes that were read and not yet used.
 #[derive(Default)]
-pub(in crate::proxy) struct Buffer {
+pub(crate) struct Buffer {
     /// Empty, or initialised over its whole length.
     bytes: Vec<u8>,
     start: usize,
@@ -32,20 +32,20 @@ pub(in crate::proxy) struct Buffer {
 
 impl Buffer {
     /// The unused bytes.
-    pub(in crate::proxy) fn filled(&self) -> &[u8] {
+    pub(crate) fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    pub(in crate::proxy) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    pub(in crate::proxy) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Marks the first bytes as used.
-    pub(in crate::proxy) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
         if self.is_empty() {
             self.release();
@@ -54,7 +54,7 @@ impl Buffer {
 
     /// Reads what is there, once, growing up to `most` bytes in all. Gives 0 at the end of the stream and when `most`
     /// bytes are held already.
-    pub(in crate::proxy) fn poll_fill<R: AsyncRead + Unpin>(
+    pub(crate) fn poll_fill<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,

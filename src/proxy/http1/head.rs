@@ -26,13 +26,13 @@ pub struct RequestHead<'a> {
 /// What the head of an HTTP/1 request says about the connection and the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
-    pub(in crate::proxy) body: Length,
+    pub(crate) body: Length,
     /// Whether the connection can carry another request.
-    pub(in crate::proxy) keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// Whether the client speaks HTTP/1.0, which has no chunks.
-    pub(in crate::proxy) old: bool,
+    pub(crate) old: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
-    pub(in crate::proxy) expects_continue: bool,
+    pub(crate) expects_continue: bool,
 }
 
 /// Why a request's head is refused.
@@ -189,21 +189,21 @@ fn authority<'a>(
 
 /// The head of a response from a homeserver.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::proxy) struct ResponseHead<'a> {
-    pub(in crate::proxy) status: StatusCode,
-    pub(in crate::proxy) reason: &'a str,
-    pub(in crate::proxy) fields: &'a [Field<'a>],
+pub(crate) struct ResponseHead<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: &'a str,
+    pub(crate) fields: &'a [Field<'a>],
     /// Where the body ends on this message's way to the client.
-    pub(in crate::proxy) body: Length,
+    pub(crate) body: Length,
     /// Whether the connection to the homeserver can carry another request.
-    pub(in crate::proxy) keep_alive: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// Reads the head of a response; `None` when more input is needed. `to_head` says that it answers a HEAD request.
 ///
 /// # Errors
 /// A sentence on what is wrong with it.
-pub(in crate::proxy) fn read_response<T>(
+pub(crate) fn read_response<T>(
     input: &[u8],
     most: usize,
     to_head: bool,
@@ -255,18 +255,18 @@ pub(in crate::proxy) fn read_response<T>(
 }
 
 /// Whether a field has a name, in any case.
-pub(in crate::proxy) fn named(field: &Field<'_>, name: &str) -> bool {
+pub(crate) fn named(field: &Field<'_>, name: &str) -> bool {
     field.name.eq_ignore_ascii_case(name)
 }
 
 /// The options of a `Connection` field.
-pub(in crate::proxy) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
 
 /// Whether a field is only for one connection and not passed on (RFC 9110 section 7.6.1), `Connection` and those that
 /// it names included.
-pub(in crate::proxy) fn is_hop_by_hop(field: &Field<'_>, fields: &[Field<'_>], connection: bool) -> bool {
+pub(crate) fn is_hop_by_hop(field: &Field<'_>, fields: &[Field<'_>], connection: bool) -> bool {
     let listed = match field.name.len() {
         2 => named(field, "te"),
         7 => named(field, "upgrade"),
@@ -285,7 +285,7 @@ pub(in crate::proxy) fn is_hop_by_hop(field: &Field<'_>, fields: &[Field<'_>], c
 }
 
 /// Whether any `Connection` field names others, so that [`is_hop_by_hop`] must look.
-pub(in crate::proxy) fn connection_names_fields(fields: &[Field<'_>]) -> bool {
+pub(crate) fn connection_names_fields(fields: &[Field<'_>]) -> bool {
     fields.iter().filter(|field| named(field, "connection")).any(|field| {
         options(field.value)
             .any(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))

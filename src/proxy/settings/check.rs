@@ -9,7 +9,7 @@ use crate::service::{
 };
 
 /// Most header fields that can be asked for: the parser's room for them is on the stack.
-pub(in crate::proxy) const MOST_HEADERS: usize = 256;
+pub(crate) const MOST_HEADERS: usize = 256;
 
 // === impl Settings ===
 
@@ -154,7 +154,7 @@ impl Settings {
 }
 
 /// The host of a server name, which may have a port (Matrix specification, appendix "Server name").
-pub(in crate::proxy) fn host_of(server_name: &str) -> &str {
+pub(crate) fn host_of(server_name: &str) -> &str {
     match server_name.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => server_name,
@@ -162,7 +162,7 @@ pub(in crate::proxy) fn host_of(server_name: &str) -> &str {
 }
 
 /// Whether a text can be a server name: a host, and perhaps a port.
-pub(in crate::proxy) fn is_server_name(text: &str) -> bool {
+pub(crate) fn is_server_name(text: &str) -> bool {
     let host = host_of(text);
     is_name(host)
         || host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| inner.contains(':'))
