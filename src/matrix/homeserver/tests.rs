@@ -1,11 +1,7 @@
 //! Calls against a homeserver that says what a test wants it to say.
 
 use super::*;
-use std::{
-    collections::VecDeque,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
 use axum::{
     Router,
@@ -335,9 +331,7 @@ async fn a_homeserver_that_does_not_answer_is_given_up_in_time() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let settings = Settings { url, answer_seconds: 1, patience_seconds: 0, ..Settings::default() };
     let silent = Homeserver::new(settings, registration()).unwrap();
-    let start = Instant::now();
     assert!(matches!(silent.bot().mark_read(room_id!("!r:vvt"), event_id!("$a")).await, Err(Error::TimedOut { .. })));
-    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use ruma::events::{AnyMessageLikeEvent, AnyStateEvent};
 
 const GOOD: &str = r#"{"type":"m.room.message","event_id":"$a","room_id":"!r:vvt","sender":"@jan:vvt",
@@ -102,6 +103,29 @@ fn a_redacted_event_says_so() {
         one(r#"{"type":"m.room.message","event_id":"$a","room_id":"!r:vvt","sender":"@jan:vvt","origin_server_ts":1,
         "content":{},"unsigned":{"redacted_because":{"type":"m.room.redaction"}}}"#);
     assert!(event.outline().unwrap().is_redacted());
+}
+
+proptest! {
+    #[test]
+    fn whatever_an_event_is_it_is_kept_byte_for_byte(texts in proptest::collection::vec(any::<String>(), 0..5), number in any::<f64>()) {
+        let odd = serde_json::json!({ "texts": texts, "number": number });
+        // With white space, as no serialiser here would write it.
+        let odd = serde_json::to_string_pretty(&odd).unwrap();
+        let body = format!(r#"{{"events":[{odd} , {GOOD}]}}"#);
+        let transaction = Transaction::parse("1", body.as_bytes()).unwrap();
+        prop_assert_eq!(transaction.events[0].json(), odd);
+        prop_assert!(transaction.events[0].outline().is_err() && transaction.events[1].outline().is_ok());
+    }
+
+    #[test]
+    fn no_body_is_too_strange(body in any::<Vec<u8>>(), at in 0..GOOD.len(), byte in any::<u8>()) {
+        let _ = Transaction::parse("1", &body);
+        let mut mangled = format!(r#"{{"events":[{GOOD}]}}"#).into_bytes();
+        mangled[at] = byte;
+        for event in Transaction::parse("1", &mangled).iter().flat_map(|transaction| &transaction.events) {
+            let _ = (event.typed(), event.redacts());
+        }
+    }
 }
 
 /// What the fuzzer begins with, and what it found: files named by what must become of them.
