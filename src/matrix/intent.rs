@@ -81,17 +81,22 @@ impl Intent {
         if self.homeserver.memory().is_registered(&self.user) {
             return Ok(());
         }
+        self.register_anew().await.map(drop)
+    }
+
+    /// Registers the user whatever is remembered. Returns whether it is new.
+    async fn register_anew(&self) -> Result<bool, Error> {
         let mut request = register::v3::Request::new();
         request.username = Some(self.user.localpart().to_owned());
         request.login_type = Some(LoginType::ApplicationService);
         request.inhibit_login = true;
-        match self.homeserver.call(None, request, Repeat::Always).await {
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), Some(ErrorKind::UserInUse)) => {}
+        let new = match self.homeserver.call(None, request, Repeat::Always).await {
+            Ok(_) => true,
+            Err(error) if matches!(error.kind(), Some(ErrorKind::UserInUse)) => false,
             Err(error) => return Err(error),
-        }
+        };
         self.homeserver.memory().registered(&self.user);
-        Ok(())
+        Ok(new)
     }
 
     /// Logs the user in (`m.login.application_service`), for what needs a device: encryption, or a client of its own.
@@ -115,9 +120,18 @@ impl Intent {
         self.call_with(request, Repeat::Always).await
     }
 
+    /// A call as this user. A homeserver that was set back to an earlier state has lost users that are remembered
+    /// here; it says that they are forbidden to do what they ask.
     async fn call_with<R: Call>(&self, request: R, repeat: Repeat) -> Result<R::IncomingResponse, Error> {
+        let remembered = self.homeserver.memory().is_registered(&self.user);
         self.register().await?;
         let user = (*self.user != *self.homeserver.bot_id()).then_some(&*self.user);
-        self.homeserver.call(user, request, repeat).await
+        match self.homeserver.call(user, request.clone(), repeat).await {
+            Err(error) if remembered && error.is_forbidden() => match self.register_anew().await {
+                Ok(true) => self.homeserver.call(user, request, repeat).await,
+                _ => Err(error),
+            },
+            done => done,
+        }
     }
 }

@@ -63,8 +63,7 @@ async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response
     script.seen.lock().unwrap().push(seen);
     let mut answers = script.answers.lock().unwrap();
     let Some(at) = answers.iter().position(|(part, ..)| path.contains(part)) else {
-        let made = json!({ "user_id": "@made:vvt" });
-        return axum::Json(if path.ends_with("/register") { made } else { json!({}) }).into_response();
+        return unscripted(&script, &path);
     };
     let Some((_, status, body)) = answers.remove(at) else { return StatusCode::NOT_FOUND.into_response() };
     let status = StatusCode::from_u16(status).unwrap();
@@ -72,6 +71,23 @@ async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response
         Some(seconds) => (status, [("retry-after", seconds.as_str().unwrap().to_owned())], "busy").into_response(),
         None => (status, axum::Json(body)).into_response(),
     }
+}
+
+/// Success; but a user can be registered only once.
+fn unscripted(script: &Script, path: &str) -> Response {
+    if !path.ends_with("/register") {
+        return axum::Json(json!({})).into_response();
+    }
+    let seen = script.seen.lock().unwrap();
+    let same = |other: &&Seen| other.path == path && Some(&other.body) == seen.last().map(|last| &last.body);
+    match seen.iter().filter(same).count() {
+        1 => axum::Json(json!({ "user_id": "@made:vvt" })).into_response(),
+        _ => (StatusCode::BAD_REQUEST, axum::Json(taken())).into_response(),
+    }
+}
+
+fn taken() -> Value {
+    json!({ "errcode": "M_USER_IN_USE", "error": "taken" })
 }
 
 struct Fake {
@@ -127,7 +143,7 @@ fn ghost() -> OwnedUserId {
 #[tokio::test]
 async fn a_ghost_is_registered_once_and_then_acts() {
     let fake = fake(&[
-        ("/register", 400, json!({ "errcode": "M_USER_IN_USE", "error": "taken" })),
+        ("/register", 400, taken()),
         ("/send/", 200, json!({ "event_id": "$1" })),
         ("/send/", 200, json!({ "event_id": "$2" })),
     ])
@@ -153,6 +169,26 @@ async fn a_ghost_is_registered_once_and_then_acts() {
         body,
         json!({ "username": "_fhir_bridge_practitioner-1", "type": "m.login.application_service", "inhibit_login": true })
     );
+}
+
+#[tokio::test]
+async fn a_ghost_that_the_homeserver_lost_is_registered_again() {
+    let fake = fake(&[
+        ("/register", 200, json!({ "user_id": GHOST })),
+        ("/register", 200, json!({ "user_id": GHOST })),
+        ("/typing/", 200, json!({})),
+        ("/typing/", 403, forbidden()),
+        ("/typing/", 200, json!({})),
+    ])
+    .await;
+    let (intent, room) = (fake.homeserver.intent(&ghost()).unwrap(), room_id!("!r:vvt"));
+    intent.typing(room, None).await.unwrap();
+    intent.typing(room, None).await.unwrap();
+    let registered = || fake.lines().iter().filter(|line| line.ends_with("/register")).count();
+    assert_eq!(registered(), 2);
+    // It is known now: what is refused is refused.
+    fake.script.answers.lock().unwrap().extend([("/typing/", 403, forbidden()), ("/join/", 403, forbidden())]);
+    assert!(intent.typing(room, None).await.unwrap_err().is_forbidden());
 }
 
 #[tokio::test]
@@ -312,7 +348,10 @@ async fn answers_that_make_no_sense_are_named() {
 }
 
 #[tokio::test]
-async fn errors_do_not_show_tokens() {
+async fn requests_and_errors_do_not_show_tokens() {
+    let request = ruma::api::client::account::whoami::v3::Request::new();
+    let request = homeserver("http://127.0.0.1:1".to_owned()).prepare(None, request).unwrap();
+    assert!(!format!("{request:?}").contains(TOKEN), "{request:?}");
     let fake = fake(&[("/send/", 401, json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "who?" }))]).await;
     let error = fake.homeserver.bot().send(room_id!("!r:vvt"), &hallo("one")).await.unwrap_err();
     assert!(error.is_unknown_token());
