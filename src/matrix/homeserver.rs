@@ -172,7 +172,11 @@ impl Homeserver {
         let versions = Cow::Owned(SupportedVersions::clone(&self.inner.versions.load()));
         request
             .try_into_http_request_with_identity::<Vec<u8>>(self.url(), token, identity, versions)
-            .map(|request| request.map(Bytes::from))
+            .map(|mut request| {
+                // Nothing that prints a request prints the token.
+                request.headers_mut().values_mut().for_each(|value| value.set_sensitive(true));
+                request.map(Bytes::from)
+            })
             .map_err(|error| Error::Request(error.to_string()))
     }
 

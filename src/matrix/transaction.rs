@@ -120,7 +120,7 @@ impl Event {
     /// # Errors
     /// When it lacks what every event has, or an id in it is not legal.
     pub fn outline(&self) -> Result<&Outline, &Malformed> {
-        self.outline.as_deref().map_err(|malformed| malformed)
+        self.outline.as_deref()
     }
 
     /// The event as ruma's type for it; unknown types are custom events.

@@ -59,13 +59,33 @@ pub(super) fn checked<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_any(Checked(check))
 }
 
+const A_NUMBER: &str = "this is a number, but a text is expected: put it in quotes";
+
 struct Checked<F>(F);
 
 impl<T, F: FnOnce(&str) -> Result<T, String>> de::Visitor<'_> for Checked<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text (in quotes if it looks like a number or a word such as true)")
+        f.write_str("a text")
+    }
+
+    // What stands there may be a token: the messages do not repeat it.
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<T, E> {
+        Err(E::custom("this is a truth value, but a text is expected: put it in quotes"))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<T, E> {
+        Err(E::custom(A_NUMBER))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<T, E> {
+        Err(E::custom(A_NUMBER))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<T, E> {
+        Err(E::custom(A_NUMBER))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {

@@ -117,3 +117,17 @@ async fn only_users_of_the_namespace_are_acted_for() {
     let (status, answer) = person.call(reqwest::Method::POST, "/_matrix/client/v3/register", request).await;
     assert_eq!(status, 400, "{answer}");
 }
+
+#[tokio::test]
+async fn a_ghost_gets_a_device_where_it_needs_one() {
+    let world = world();
+    let ghost = world.ghost("practitioner");
+    let session = ghost.log_in(None).await.unwrap();
+    let again = ghost.log_in(Some(&session.device_id)).await.unwrap();
+    assert_eq!(again.device_id, session.device_id);
+    let url = format!("{}/_matrix/client/v3/account/whoami", world.synapse.url);
+    let request = reqwest::Client::new().get(url).bearer_auth(again.access_token.expose());
+    let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["user_id"], ghost.user_id().as_str(), "{answer}");
+    assert_eq!(answer["device_id"], session.device_id.as_str());
+}

@@ -83,6 +83,8 @@ fn configure(directory: &Path, port: u16, services: &[&Registration]) -> PathBuf
     let text = format!(
         "server_name: {NAME}\n\
          report_stats: false\n\
+         bcrypt_rounds: 4\n\
+         presence: {{enabled: false}}\n\
          pid_file: {here}/pid\n\
          media_store_path: {here}/media\n\
          signing_key_path: {here}/signing.key\n\

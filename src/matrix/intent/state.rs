@@ -2,11 +2,14 @@
 
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId, RoomVersionId, UserId,
-    api::client::state::{get_state_event_for_key, get_state_events, send_state_event},
+    api::client::state::{
+        get_state_event_for_key::{self, v3::StateEventFormat},
+        get_state_events, send_state_event,
+    },
     events::StateEventType,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{Error, Intent};
 use crate::matrix::{
@@ -71,12 +74,32 @@ impl Intent {
         kind: &str,
         key: &str,
     ) -> Result<Option<T>, Error> {
-        let kind = StateEventType::from(kind);
-        let request = get_state_event_for_key::v3::Request::new(room.to_owned(), kind.clone(), key.to_owned());
+        let Some(content) = self.state_in(StateEventFormat::Content, room, kind, key).await? else { return Ok(None) };
+        serde_json::from_str(content.get())
+            .map(Some)
+            .map_err(|error| Error::Answer { path: format!("{kind} of {room}"), reason: error.to_string() })
+    }
+
+    /// A whole state event: who set it, and when; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Intent::state`].
+    pub async fn state_event(&self, room: &RoomId, kind: &str, key: &str) -> Result<Option<Event>, Error> {
+        Ok(self.state_in(StateEventFormat::Event, room, kind, key).await?.map(Event::new))
+    }
+
+    async fn state_in(
+        &self,
+        format: StateEventFormat,
+        room: &RoomId,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<Box<RawValue>>, Error> {
+        let (room, kind, key) = (room.to_owned(), StateEventType::from(kind), key.to_owned());
+        let mut request = get_state_event_for_key::v3::Request::new(room, kind, key);
+        request.format = format;
         match self.call(request).await {
-            Ok(response) => serde_json::from_str(response.event_or_content.get())
-                .map(Some)
-                .map_err(|error| Error::Answer { path: format!("{kind} of {room}"), reason: error.to_string() }),
+            Ok(response) => Ok(Some(response.event_or_content)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -97,13 +120,11 @@ impl Intent {
     /// See [`Error`].
     pub async fn authority(&self, room: &RoomId) -> Result<Authority, Error> {
         let missing = || Error::Answer { path: room.to_string(), reason: "the room has no m.room.create".to_owned() };
-        // The whole event is needed: in version 12 its sender is the creator.
-        let state = self.all_state(room).await?;
-        let creation = state.iter().find(|event| is(event, "m.room.create")).ok_or_else(missing)?;
-        let (version, creators) = created(creation).ok_or_else(missing)?;
-        let levels = state.iter().find(|event| is(event, "m.room.power_levels"));
+        // The whole event is needed: since version 11 only its sender says who the creator is.
+        let creation = self.state_event(room, "m.room.create", "").await?.ok_or_else(missing)?;
+        let (version, creators) = created(&creation).ok_or_else(missing)?;
         // A room without power levels has other defaults: only creators may change state.
-        let levels = levels.and_then(|event| event.content::<Levels>().ok()).unwrap_or_default();
+        let levels = self.state_as(room, "m.room.power_levels", "").await?.unwrap_or_default();
         Ok(Authority::new(&version, creators, levels))
     }
 
@@ -160,10 +181,6 @@ fn state_request(
 ) -> Result<send_state_event::v3::Request, Error> {
     let (room, kind, key) = (room.to_owned(), StateEventType::from(kind), key.to_owned());
     Ok(send_state_event::v3::Request::new_raw(room, kind, key, raw(&canonical::content(content)?)?.cast_unchecked()))
-}
-
-fn is(event: &Event, kind: &str) -> bool {
-    event.outline().is_ok_and(|outline| outline.is_state(kind))
 }
 
 /// Room version and creators from the `m.room.create` event.

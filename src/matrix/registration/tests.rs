@@ -77,7 +77,7 @@ fn mistakes_are_named_with_file_line_and_key() {
             "\"@(\"",
             "f:10: namespaces.users[0].regex: \"@(\" is not a regular expression: unclosed group",
         ),
-        ("\"an-as-token\"", "12345", "f:4: as_token: invalid type: integer `12345`, expected a text (in quotes"),
+        ("\"an-as-token\"", "12345", "f:4: as_token: this is a number, but a text is expected: put it in quotes"),
         ("\"an-as-token\"", "\"two words\"", "f:4: as_token: a token must have"),
         ("\"_fhir\"", "\"@_fhir:vvt\"", "f:6: sender_localpart: \"@_fhir:vvt\" is not a localpart"),
         ("http://host.docker.internal:1237", "host:1237", "f:3: url: \"host:1237\" is neither http: nor https:"),
@@ -107,6 +107,28 @@ fn an_unknown_key_is_remarked() {
     let text = format!("{ORIGINAL}recieve_ephemeral: true\n");
     let remarks = Registration::parse(&text, "f").unwrap().remarks(&text);
     assert!(remarks.iter().any(|remark| remark.starts_with("recieve_ephemeral is not a key")), "{remarks:?}");
+}
+
+/// What the fuzzer begins with, and what it found: files named by what must become of them.
+#[test]
+fn the_corpus_of_the_fuzzer_is_understood_or_refused() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/registration");
+    let mut tried = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let read = Registration::read(&path);
+        assert_eq!(read.is_ok(), name.starts_with("ok-"), "{name}: {read:?}");
+        match read {
+            Ok(registration) => {
+                let again = Registration::parse(&registration.to_yaml().unwrap(), "again").unwrap();
+                assert_eq!(again, registration, "{name}");
+            }
+            Err(failure) => assert!(!failure.to_string().contains("an-hs-token"), "{name}: {failure}"),
+        }
+        tried += 1;
+    }
+    assert!(tried > 20, "{tried}");
 }
 
 #[test]

@@ -148,6 +148,18 @@ async fn a_transaction_is_handed_over_before_it_is_answered() {
 }
 
 #[tokio::test]
+async fn numbers_that_start_again_hide_nothing() {
+    // Synapse on SQLite counts from 1 again after a restart: another transaction with a number that was seen.
+    let served = served().await;
+    for body in [transaction(), transaction().replace("$a", "$b")] {
+        assert_eq!(served.authorised("PUT", "/_matrix/app/v1/transactions/1", body).await.0, 200);
+    }
+    let accepted = served.store.accepted.lock().unwrap();
+    let ids = accepted.iter().map(|transaction| transaction.events[0].outline().unwrap().event_id.as_str());
+    assert_eq!(ids.collect::<Vec<_>>(), ["$a", "$b"]);
+}
+
+#[tokio::test]
 async fn a_transaction_that_cannot_be_stored_is_asked_for_again() {
     let served = served().await;
     for reason in ["disk full", "panic"] {

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use ruma::events::{AnyMessageLikeEvent, AnyStateEvent};
 
 const GOOD: &str = r#"{"type":"m.room.message","event_id":"$a","room_id":"!r:vvt","sender":"@jan:vvt",
@@ -102,6 +103,48 @@ fn a_redacted_event_says_so() {
         one(r#"{"type":"m.room.message","event_id":"$a","room_id":"!r:vvt","sender":"@jan:vvt","origin_server_ts":1,
         "content":{},"unsigned":{"redacted_because":{"type":"m.room.redaction"}}}"#);
     assert!(event.outline().unwrap().is_redacted());
+}
+
+proptest! {
+    #[test]
+    fn whatever_an_event_is_it_is_kept_byte_for_byte(texts in proptest::collection::vec(any::<String>(), 0..5), number in any::<f64>()) {
+        let odd = serde_json::json!({ "texts": texts, "number": number });
+        // With white space, as no serialiser here would write it.
+        let odd = serde_json::to_string_pretty(&odd).unwrap();
+        let body = format!(r#"{{"events":[{odd} , {GOOD}]}}"#);
+        let transaction = Transaction::parse("1", body.as_bytes()).unwrap();
+        prop_assert_eq!(transaction.events[0].json(), odd);
+        prop_assert!(transaction.events[0].outline().is_err() && transaction.events[1].outline().is_ok());
+    }
+
+    #[test]
+    fn no_body_is_too_strange(body in any::<Vec<u8>>(), at in 0..GOOD.len(), byte in any::<u8>()) {
+        let _ = Transaction::parse("1", &body);
+        let mut mangled = format!(r#"{{"events":[{GOOD}]}}"#).into_bytes();
+        mangled[at] = byte;
+        for event in Transaction::parse("1", &mangled).iter().flat_map(|transaction| &transaction.events) {
+            let _ = (event.typed(), event.redacts());
+        }
+    }
+}
+
+/// What the fuzzer begins with, and what it found: files named by what must become of them.
+#[test]
+fn the_corpus_of_the_fuzzer_is_understood_or_refused() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/transaction");
+    let mut tried = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let parsed = Transaction::parse("1", &std::fs::read(&path).unwrap());
+        assert_eq!(parsed.is_ok(), name.starts_with("ok-"), "{name}: {parsed:?}");
+        for event in parsed.iter().flat_map(|transaction| &transaction.events) {
+            let _ = (event.typed(), event.redacts());
+            assert_eq!(Event::from_json(event.json().to_owned()).unwrap().json(), event.json(), "{name}");
+        }
+        tried += 1;
+    }
+    assert!(tried > 20, "{tried}");
 }
 
 #[test]
