@@ -105,3 +105,47 @@ async fn transactions_that_come_again_under_any_number_are_taken_once() {
     settled(&world, &anna, &room, 0, 3).await;
     assert_eq!(communications(&world, "matrix ").await, ["matrix 1", "matrix 2", "matrix 3"]);
 }
+
+/// What never reached the bridge by a transaction is found in the room, and a long absence loses nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_never_pushed_is_read_back_and_what_waited_is_delivered() {
+    const MISSED: usize = 150;
+    const WAITING: usize = 100;
+    let mut world = World::new();
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (_, room) = accept(&world, &anna).await;
+
+    // A homeserver that does not know the bridge pushes nothing, now or later.
+    world.kill_homeserver();
+    world.knows_bridge = false;
+    let (mut to_matrix, mut to_fhir) = (Vec::new(), Vec::new());
+    for number in 0..WAITING {
+        let text = format!("fhir {number}");
+        let mut message = communication(&format!("w-{number}"), &text);
+        message.as_object_mut().unwrap().remove("sent");
+        world.put(message).await;
+        to_matrix.push(text);
+    }
+    world.start_homeserver().await;
+    for number in 0..MISSED {
+        let text = format!("matrix {number}");
+        anna.say(&room, &text).await;
+        to_fhir.push(text);
+    }
+    let (_, health) = world.health().await;
+    assert!(health.contains("does not know"), "{health}");
+
+    world.kill_homeserver();
+    world.knows_bridge = true;
+    world.start_homeserver().await;
+    world.connected().await;
+    settled(&world, &anna, &room, to_matrix.len(), to_fhir.len()).await;
+    assert_eq!(beginning_with(&anna.texts(&room).await, "fhir "), to_matrix);
+    assert_eq!(communications(&world, "matrix ").await, to_fhir);
+    let text = world.output(&["reconcile", "--dry-run"]);
+    assert!(text.contains(" 0 differences"), "{text}");
+}

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) homeserver_port: u16,
     pub(crate) bridge_port: u16,
     admin_port: u16,
+    /// Whether the homeserver loads the registration when it starts.
+    pub(crate) knows_bridge: bool,
     homeserver: Option<Child>,
     bridge: Option<Child>,
 }
@@ -44,7 +46,7 @@ impl World {
         let directory = tempfile::Builder::new().prefix("bridge-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         let [homeserver_port, bridge_port, admin_port] = free_ports();
-        Self { directory, http, homeserver_port, bridge_port, admin_port, homeserver: None, bridge: None }
+        Self { directory, http, homeserver_port, bridge_port, admin_port, knows_bridge: true, homeserver: None, bridge: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -133,6 +135,8 @@ impl World {
         let rate = json!({ "per_second": 10_000, "burst_count": 10_000 });
         let log = json!({ "version": 1, "root": { "level": "WARNING" }, "disable_existing_loggers": false });
         fs::write(directory.join("log.yaml"), log.to_string()).unwrap();
+        let registrations: Vec<PathBuf> =
+            self.knows_bridge.then(|| self.path("state").join("registration.yaml")).into_iter().collect();
         // JSON is YAML.
         let configuration = json!({
             "server_name": SERVER, "report_stats": false, "trusted_key_servers": [],
@@ -144,7 +148,7 @@ impl World {
             "listeners": [{ "port": self.homeserver_port, "bind_addresses": ["127.0.0.1"], "type": "http",
                 "resources": [{ "names": ["client"] }] }],
             "database": { "name": "sqlite3", "args": { "database": directory.join("db") } },
-            "app_service_config_files": [self.path("state").join("registration.yaml")],
+            "app_service_config_files": registrations,
             "rc_message": rate, "rc_registration": rate, "rc_joins_per_room": rate, "rc_room_creation": rate,
             "rc_login": { "address": rate, "account": rate, "failed_attempts": rate },
             "rc_joins": { "local": rate, "remote": rate },

@@ -10,7 +10,7 @@ use crate::{
         engine::Difference,
         store::{Change, Mode},
     },
-    fhir::server::{FhirServer as _, HistoryOf},
+    fhir::server::HistoryOf,
     matrix::{Homeserver, Registration},
     service::{
         failure::{Failure, Status},
@@ -111,13 +111,13 @@ pub(super) async fn export(settings: &Settings) -> anyhow::Result<()> {
             writeln!(out, "{}", json!({ "message": message }))?;
         }
     }
-    let mut page = parts.repository.history(HistoryOf::System, None, Some(1000)).await?;
+    let mut page = parts.fhir.history(HistoryOf::System, None, Some(1000)).await?;
     loop {
         for entry in &page.entries {
             writeln!(out, "{}", json!({ "resource": entry.resource.members() }))?;
         }
         match page.next {
-            Some(next) => page = parts.repository.follow(&next).await?,
+            Some(next) => page = parts.fhir.follow(&next).await?,
             None => return Ok(()),
         }
     }

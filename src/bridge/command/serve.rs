@@ -16,13 +16,15 @@ use tracing::{info, warn};
 use super::settings::{self, Settings};
 use crate::{
     bridge::{
-        engine::{Engine, Guide, Intake},
+        engine::{Engine, FOLLOWED, Guide, Intake},
         store::{Mode, Overview, Side, Sqlite, Store},
     },
     fhir::{
+        client::{self, Client},
         repository::Repository,
         rest::{Rest, access::Access},
         server::FhirServer,
+        subscriptions,
     },
     matrix::{
         Homeserver, Registration,
@@ -47,7 +49,9 @@ const FAREWELL: Duration = Duration::from_secs(10);
 pub(super) struct Parts {
     pub(super) engine: Arc<Engine>,
     pub(super) store: Arc<dyn Store>,
-    pub(super) repository: Repository,
+    pub(super) fhir: Arc<dyn FhirServer>,
+    /// The embedded repository, unless the FHIR server is elsewhere.
+    pub(super) repository: Option<Repository>,
     pub(super) registration: Registration,
     pub(super) origin: Origin,
 }
@@ -64,11 +68,16 @@ impl Parts {
         files::make_directory(&state)?;
         let (registration, origin) = Registration::read_or_make(&settings.registration_file()?, &settings.blueprint())?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings::state_file(&state), mode)?);
-        let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
         let homeserver = Homeserver::new(settings.homeserver.clone(), registration.clone())?;
-        let fhir: Arc<dyn FhirServer> = Arc::new(repository.clone());
-        let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, fhir)?;
-        Ok(Self { engine, store, repository, registration, origin })
+        let (fhir, repository): (Arc<dyn FhirServer>, _) = match &settings.fhir.server {
+            Some(elsewhere) => (Arc::new(Client::new(elsewhere.clone())?), None),
+            None => {
+                let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
+                (Arc::new(repository.clone()), Some(repository))
+            }
+        };
+        let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir))?;
+        Ok(Self { engine, store, fhir, repository, registration, origin })
     }
 }
 
@@ -103,8 +112,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let parts = Parts::open(&settings, Mode::Serve)?;
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
-    let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
-    let public = public_routes(&settings, &parts, access);
+    let public = public_routes(&settings, &parts)?;
     let registry = Numbers::default();
     let private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
 
@@ -120,9 +128,11 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
         // On standard error like the log, but as lines that can be copied.
         eprintln!("{}", instructions(&settings.registration_file()?));
     }
-    info!(fhir = settings.fhir.base, "serving");
+    let base = settings.fhir.server.as_ref().map_or(&settings.fhir.base, |elsewhere| &elsewhere.base);
+    info!(fhir = base, "serving");
     systemd::ready("serving");
     let helpers = [
+        tokio::spawn(attend_fhir(Arc::clone(&parts.fhir), parts.repository.clone(), settings.clone(), stop.clone())),
         tokio::spawn(systemd::pat_watchdog(stop.clone())),
         tokio::spawn(count(Arc::clone(&parts.store), registry, stop.clone())),
         tokio::spawn({
@@ -144,12 +154,42 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Application Service API, and the FHIR endpoint beside it.
-fn public_routes(settings: &Settings, parts: &Parts, access: Access) -> Router {
+/// The Application Service API, and the embedded FHIR endpoint beside it.
+fn public_routes(settings: &Settings, parts: &Parts) -> Result<Router, Failure> {
     let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
     let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
-    let fhir = Rest::new(Arc::new(parts.repository.clone()), &settings.fhir.base, access, settings.fhir.body_bytes);
-    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default()).merge(fhir.router())
+    let routes = server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default());
+    if parts.repository.is_none() {
+        return Ok(routes);
+    }
+    let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
+    let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir.base, access, settings.fhir.body_bytes);
+    Ok(routes.merge(fhir.router()))
+}
+
+/// What belongs to the FHIR side while the bridge runs: hooks of the embedded endpoint, or a look at what a server
+/// elsewhere can do.
+async fn attend_fhir(
+    fhir: Arc<dyn FhirServer>,
+    repository: Option<Repository>,
+    settings: Settings,
+    stop: CancellationToken,
+) {
+    let Some(repository) = repository else { return say_shortcomings(fhir.as_ref()).await };
+    if let Err(error) = subscriptions::deliver(repository, settings.fhir.hooks, stop).await {
+        warn!(%error, "subscribers are not told of changes");
+    }
+}
+
+async fn say_shortcomings(fhir: &dyn FhirServer) {
+    match fhir.capabilities().await {
+        Ok(statement) => {
+            for shortcoming in client::check::shortcomings(&statement, &FOLLOWED) {
+                warn!("the FHIR server lacks {}: {}", shortcoming.what, shortcoming.instead);
+            }
+        }
+        Err(error) => warn!(%error, "the FHIR server does not say what it can do"),
+    }
 }
 
 /// Which side is away, in words.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bridge::engine,
+    fhir::{client, subscriptions},
     matrix::{homeserver, registration::Blueprint},
     service::{
         failure::{Failure, Status},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// All settings of `fhir-bridge`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where homeserver and FHIR clients reach the bridge.
@@ -37,7 +38,7 @@ pub struct Settings {
     pub url: String,
     /// The homeserver.
     pub homeserver: homeserver::Settings,
-    /// The embedded FHIR endpoint.
+    /// The FHIR side.
     pub fhir: FhirSettings,
     /// How work is done.
     pub engine: engine::Settings,
@@ -45,17 +46,22 @@ pub struct Settings {
     pub log: Logging,
 }
 
-/// The embedded FHIR endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The FHIR side: an embedded endpoint, or a server elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FhirSettings {
-    /// Its address as clients call it.
+    /// A FHIR server elsewhere, instead of the embedded endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<client::settings::Settings>,
+    /// The embedded endpoint's address as clients call it.
     pub base: String,
     /// File with the tokens of clients and their scopes. Without it, everybody on this machine may use the endpoint,
     /// and it must not listen on another address than a loopback one.
     pub tokens_file: Option<PathBuf>,
     /// Largest request body, in bytes.
     pub body_bytes: usize,
+    /// How the embedded endpoint calls the rest-hooks of its subscribers.
+    pub hooks: subscriptions::Settings,
 }
 
 /// What is logged, and how.
@@ -87,7 +93,13 @@ impl Default for Settings {
 
 impl Default for FhirSettings {
     fn default() -> Self {
-        Self { base: "http://127.0.0.1:1234/fhir".to_owned(), tokens_file: None, body_bytes: 70 << 20 }
+        Self {
+            server: None,
+            base: "http://127.0.0.1:1234/fhir".to_owned(),
+            tokens_file: None,
+            body_bytes: 70 << 20,
+            hooks: subscriptions::Settings::default(),
+        }
     }
 }
 

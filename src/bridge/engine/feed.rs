@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The types that the bridge follows.
-const FOLLOWED: [ResourceType; 9] = [
+pub const FOLLOWED: [ResourceType; 9] = [
     ResourceType::Patient,
     ResourceType::Practitioner,
     ResourceType::PractitionerRole,

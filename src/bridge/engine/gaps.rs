@@ -61,8 +61,7 @@ impl Engine {
     pub(super) async fn look_everywhere(&self) -> Result<(), Trouble> {
         let rooms = self.store.rooms().await?;
         let conversations = rooms.iter().filter(|link| link.place.starts_with(Kind::CommunicationRequest.name()));
-        let looks: Vec<Change> =
-            conversations.map(|link| Change::Soon(self.gap_work(&link.room_id, 0))).collect();
+        let looks: Vec<Change> = conversations.map(|link| Change::Soon(self.gap_work(&link.room_id, 0))).collect();
         for some in looks.chunks(1000) {
             self.store.commit(some.to_vec()).await?;
         }

@@ -31,7 +31,7 @@ use crate::{
 
 impl Engine {
     /// An event of somebody in a room.
-    pub(super) async fn listen(&self, payload: &str) -> Done {
+    pub(super) async fn listen(&self, payload: &str, suspect: bool) -> Done {
         let event = Event::from_json(payload.to_owned())?;
         let Ok(outline) = event.outline() else { return Ok(Vec::new()) };
         let Some(place) = self.store.place_of(outline.room_id.as_str()).await? else {
@@ -47,14 +47,21 @@ impl Engine {
         let is_state = outline.state_key.is_some();
         match message::read(&outline.kind, &content, is_state, redacts.as_ref().map(|event| event.as_str())) {
             Incoming::Message { .. } if outline.is_redacted() => Ok(Vec::new()),
-            Incoming::Message { said, reply_to } => self.write_down(outline, &request, said, reply_to).await,
+            Incoming::Message { said, reply_to } => self.write_down(outline, &request, said, reply_to, suspect).await,
             Incoming::Edit { of, said } => self.amend(outline, &of, said).await,
             Incoming::Redaction { of } => self.strike_out(outline, &of).await,
             Incoming::Nothing => Ok(Vec::new()),
         }
     }
 
-    async fn write_down(&self, outline: &Outline, request: &Instance, said: Said, reply_to: Option<String>) -> Done {
+    async fn write_down(
+        &self,
+        outline: &Outline,
+        request: &Instance,
+        said: Said,
+        reply_to: Option<String>,
+        suspect: bool,
+    ) -> Done {
         let event_id = outline.event_id.as_str();
         let (payload, missing) = self.payload_of(said).await?;
         let person = self.person_of(outline.sender.as_str()).await?.map(|person| person.to_string());
@@ -75,7 +82,7 @@ impl Engine {
             in_response_to: answered,
         };
         let communication = message::communication(facts, payload, missing.as_deref());
-        let written = self.create_once(Resource::of(&communication), event_id).await?;
+        let written = self.create_once(Resource::of(&communication), event_id, suspect).await?;
         let key = written.key().map(|key| key.to_string()).unwrap_or_default();
         let link = MessageLink {
             event_id: event_id.to_owned(),
@@ -101,15 +108,28 @@ impl Engine {
     /// Writes a resource with an id of the bridge's choice, once whatever is repeated.
     ///
     /// A server that takes no ids from clients gets a conditional create on the event's identifier instead.
-    pub(super) async fn create_once(&self, resource: Resource, event_id: &str) -> Result<Resource, Trouble> {
+    /// `suspect`: it may have been written already; not every server refuses to write over what is there.
+    pub(super) async fn create_once(
+        &self,
+        resource: Resource,
+        event_id: &str,
+        suspect: bool,
+    ) -> Result<Resource, Trouble> {
         let Some(Key { kind, id, .. }) = resource.key() else {
             return Err(Trouble::Refused("a resource without an id".to_owned()));
         };
+        if suspect {
+            match self.fhir.read(kind, &id).await {
+                Ok(found) => return Ok(found),
+                Err(FhirError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let bare = resource.clone();
         match self.fhir.update(resource, Condition::Absent).await {
             Ok(written) => Ok(written.resource),
             Err(FhirError::VersionConflict(_)) => Ok(self.fhir.read(kind, &id).await?),
-            Err(FhirError::NotSupported(_)) => {
+            Err(FhirError::NotSupported(_) | FhirError::NotFound(_)) => {
                 let unless = Query::identifier(crate::bridge::mapping::EVENT_ID, event_id);
                 Ok(self.fhir.create(bare, Some(&unless)).await?.resource)
             }
@@ -250,7 +270,7 @@ impl Engine {
         let place = format!("CommunicationRequest/{}", id.map(String::from).unwrap_or_default());
         // Linked first: the change that comes back from FHIR finds the room.
         self.commit(vec![Change::LinkRoom(RoomLink { room_id: room.to_string(), place })]).await?;
-        self.create_once(Resource::of(&request), room.as_str()).await?;
+        self.create_once(Resource::of(&request), room.as_str(), true).await?;
         Ok(vec![Change::Soon(self.gap_work(room.as_str(), 0))])
     }
 

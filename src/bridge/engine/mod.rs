@@ -47,6 +47,7 @@ use crate::{
     service::failure::{Failure, Status},
 };
 
+pub use feed::FOLLOWED;
 pub use intake::{Guide, Intake};
 pub use reconcile::{Difference, Report};
 pub use trouble::Trouble;
@@ -139,8 +140,7 @@ impl Engine {
             .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
         let presence = [Presence::default(), Presence::default()];
         // Until the homeserver was asked, nothing is tried there.
-        presence[Side::Matrix as usize]
-            .away(&Trouble::Away { side: Side::Matrix, reason: "not asked yet".to_owned() });
+        presence[Side::Matrix as usize].away(&Trouble::Away { side: Side::Matrix, reason: "not asked yet".to_owned() });
         Ok(Arc::new(Self {
             settings,
             names,

@@ -347,7 +347,7 @@ impl Engine {
     }
 
     /// Says something that the bridge itself has to say, as an answer to an event.
-    pub(super) async fn post_notice(&self, payload: &str, _suspect: bool) -> Done {
+    pub(super) async fn post_notice(&self, payload: &str) -> Done {
         let notice: Notice = serde_json::from_str(payload)?;
         let room = room_id(&notice.room_id)?;
         let content = content::reply_to(content::notice(&notice.text), &event_id(&notice.about)?);
