@@ -76,13 +76,27 @@ async fn whoever_is_killed_every_message_is_there_once_and_in_order() {
 async fn transactions_that_come_again_under_any_number_are_taken_once() {
     let mut world = World::new();
     world.start_bridge().await;
+    // Messages of a conversation that is not there yet wait for it, in their order.
+    let early = |number: u32| {
+        let mut message = communication(&format!("e-{number}"), &format!("fhir {number}"));
+        message.as_object_mut().unwrap().remove("sent");
+        message
+    };
+    for number in 0..5 {
+        world.put(early(number)).await;
+    }
     introduce(&world).await;
+    for number in 5..30 {
+        world.put(early(number)).await;
+    }
     world.start_homeserver().await;
     world.connected().await;
     let anna = world.person("anna").await;
     let (_, room) = accept(&world, &anna).await;
     anna.say(&room, "matrix 1").await;
-    settled(&world, &anna, &room, 0, 1).await;
+    settled(&world, &anna, &room, 30, 1).await;
+    let expected: Vec<String> = (0..30).map(|number| format!("fhir {number}")).collect();
+    assert_eq!(beginning_with(&anna.texts(&room).await, "fhir "), expected);
 
     let event = |id: &str, text: &str| {
         json!({ "type": "m.room.message", "event_id": id, "room_id": room, "sender": anna.user_id,

@@ -1,6 +1,7 @@
 //! A homeserver and a bridge of a test's own, and the people and systems that talk to them.
 
 use std::{
+    ffi::OsString,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -8,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use care_federation::lab::{install::Synapse, places::Places};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 /// Time for what takes seconds, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,7 +50,16 @@ impl World {
         let directory = tempfile::Builder::new().prefix("bridge-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         let [homeserver_port, bridge_port, admin_port] = free_ports();
-        Self { directory, http, homeserver_port, bridge_port, admin_port, knows_bridge: true, homeserver: None, bridge: None }
+        Self {
+            directory,
+            http,
+            homeserver_port,
+            bridge_port,
+            admin_port,
+            knows_bridge: true,
+            homeserver: None,
+            bridge: None,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -115,12 +128,13 @@ impl World {
         fs::create_dir_all(&directory).unwrap();
         let configuration = self.write_configuration(&directory);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("synapse.out")).unwrap();
-        let (program, arguments) = synapse();
-        let homeserver = Command::new(program)
-            .args(arguments)
+        let command = synapse().await;
+        let homeserver = Command::new(&command[0])
+            .args(&command[1..])
             .arg("--config-path")
             .arg(configuration)
             .current_dir(&directory)
+            .env("PYTHONNOUSERSITE", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -354,8 +368,12 @@ fn free_ports<const N: usize>() -> [u16; N] {
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// The homeserver's program: `$SYNAPSE_HOMESERVER`, or the one in the path.
-fn synapse() -> (PathBuf, Vec<String>) {
-    let given = std::env::var_os("SYNAPSE_HOMESERVER").map(PathBuf::from);
-    (given.unwrap_or_else(|| "synapse_homeserver".into()), Vec::new())
+/// The homeserver's program and its first arguments: `$SYNAPSE_HOMESERVER`, or the lab's own, installed if need be.
+async fn synapse() -> Vec<OsString> {
+    static FOUND: OnceCell<Vec<OsString>> = OnceCell::const_new();
+    let find = || async {
+        let places = Places::new(None, None).unwrap();
+        Synapse::obtain(&places, &CancellationToken::new()).await.unwrap().command
+    };
+    FOUND.get_or_init(find).await.clone()
 }

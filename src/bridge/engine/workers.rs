@@ -132,7 +132,7 @@ impl Engine {
 
     async fn take_turn(&self, lease: &Lease, stop: &CancellationToken) -> Result<Ended, StoreError> {
         let mut suspect = lease.suspect;
-        let mut done = 0;
+        let (mut done, mut set_aside) = (0, false);
         while done < TURN && !stop.is_cancelled() {
             let head = self.store.head(lease.side, &lease.lane, HEAD).await?;
             if head.is_empty() {
@@ -140,58 +140,64 @@ impl Engine {
             }
             for work in head {
                 let outcome = self.handle(&work, suspect).await;
-                if let Some(pause) = self.settle_work(lease, &work, outcome).await? {
-                    return Ok(Ended::Pause(pause));
-                }
-                suspect = false;
                 done += 1;
-                if stop.is_cancelled() {
-                    break;
+                match self.settle_work(lease, &work, outcome).await? {
+                    After::Next if !set_aside && !stop.is_cancelled() => suspect = false,
+                    After::Next => {
+                        suspect = false;
+                        // What was set aside may stand before the rest again.
+                        break;
+                    }
+                    After::SetAside => {
+                        set_aside = true;
+                        break;
+                    }
+                    After::Pause(pause) => return Ok(Ended::Pause(pause)),
                 }
             }
         }
         Ok(Ended::Turn)
     }
 
-    /// Stores what came of work. Returns the pause that the lane needs, if it needs one.
-    async fn settle_work(&self, lease: &Lease, work: &Work, outcome: Done) -> Result<Option<Duration>, StoreError> {
+    /// Stores what came of work, and says how the lane goes on.
+    async fn settle_work(&self, lease: &Lease, work: &Work, outcome: Done) -> Result<After, StoreError> {
         let seq = work.seq;
         match outcome {
             Ok(mut changes) => {
                 changes.push(Change::Done { seq });
                 self.commit(changes).await?;
                 self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.lane);
-                Ok(None)
+                Ok(After::Next)
             }
             Err(Trouble::Wait(need)) => {
                 info!(lane = lease.lane, kind = work.kind, need = need.key(), "work waits");
                 self.commit(vec![Change::Wait { seq, need }]).await?;
-                Ok(None)
+                Ok(After::SetAside)
             }
             Err(Trouble::Store(error)) => Err(error),
-            Err(Trouble::Again(_)) => Ok(Some(back_off(1))),
+            Err(Trouble::Again(_)) => Ok(After::Pause(back_off(1))),
             Err(trouble @ Trouble::Away { .. }) => {
-                let Trouble::Away { side, .. } = &trouble else { return Ok(None) };
+                let Trouble::Away { side, .. } = &trouble else { return Ok(After::Pause(LOOK)) };
                 if self.presence(*side).absence().is_none() {
                     warn!(lane = lease.lane, kind = work.kind, %trouble, "a server is away; work waits for it");
                 }
                 self.presence(*side).away(&trouble);
-                Ok(Some(LOOK))
+                Ok(After::Pause(LOOK))
             }
             Err(Trouble::Busy { reason, retry_after }) => {
                 let failures = self.count_failure(&lease.lane);
                 info!(lane = lease.lane, kind = work.kind, failures, reason, "work is tried again");
-                Ok(Some(retry_after.unwrap_or_else(|| back_off(failures)).min(LONGEST_PAUSE)))
+                Ok(After::Pause(retry_after.unwrap_or_else(|| back_off(failures)).min(LONGEST_PAUSE)))
             }
             Err(Trouble::Refused(reason)) => {
                 let tries = work.attempts + 1;
                 warn!(lane = lease.lane, kind = work.kind, tries, reason, "work was refused");
                 if tries >= self.settings.tries {
                     self.commit(vec![Change::Park { seq, reason }]).await?;
-                    return Ok(None);
+                    return Ok(After::Next);
                 }
                 self.commit(vec![Change::Refused { seq, reason }]).await?;
-                Ok(Some(back_off(tries)))
+                Ok(After::Pause(back_off(tries)))
             }
         }
     }
@@ -225,6 +231,16 @@ impl Engine {
             other => Err(Trouble::Refused(format!("no such work: {other}"))),
         }
     }
+}
+
+/// How a lane goes on after a piece of work.
+enum After {
+    /// With the next one.
+    Next,
+    /// With whatever stands at its head now: the work was set aside.
+    SetAside,
+    /// After a pause.
+    Pause(Duration),
 }
 
 /// How a turn ended.
