@@ -81,6 +81,9 @@ impl World {
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
+        if let Some(base) = elsewhere() {
+            command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", base).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
+        }
         command
     }
 
@@ -193,7 +196,14 @@ impl World {
     /// Writes a resource to the FHIR endpoint and returns it as it is there.
     pub(crate) async fn put(&self, resource: Value) -> Value {
         let url = format!("{}/{}", self.fhir(), place(&resource));
-        let response = self.http.put(url).json(&resource).send().await.unwrap();
+        let response = self
+            .http
+            .put(url)
+            .header("content-type", "application/fhir+json")
+            .body(resource.to_string())
+            .send()
+            .await
+            .unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());
         assert!(status.is_success(), "{status} {text}");
         serde_json::from_str(&text).unwrap()
@@ -224,8 +234,9 @@ impl World {
         }
     }
 
+    /// The FHIR endpoint: the embedded one, or a fresh server elsewhere that the environment names.
     fn fhir(&self) -> String {
-        format!("http://127.0.0.1:{}/fhir", self.bridge_port)
+        elsewhere().unwrap_or_else(|| format!("http://127.0.0.1:{}/fhir", self.bridge_port))
     }
 
     pub(crate) fn log(&self) -> String {
@@ -360,6 +371,12 @@ pub(crate) fn encode(text: &str) -> String {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded + &char::from(byte).to_string(),
         _ => encoded + &format!("%{byte:02X}"),
     })
+}
+
+/// The base of a FHIR server that is not ours, to try the same cases against: `$BRIDGE_TEST_FHIR_SERVER`. It must be
+/// empty, so one test at a time.
+pub(crate) fn elsewhere() -> Option<String> {
+    std::env::var("BRIDGE_TEST_FHIR_SERVER").ok().filter(|base| !base.is_empty())
 }
 
 /// Ports that are free now. All are held until all are known, so that they differ.

@@ -1,6 +1,9 @@
 //! Who has read what: receipts, Tasks and AuditEvents.
 
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{Done, Engine, Trouble, event_id, room_id, user_id};
 use crate::{
@@ -109,9 +112,21 @@ impl Engine {
         let event = audit::read(&actor, &what, read.at, self.names.server());
         match self.fhir.update(Resource::of(&event), Condition::Absent).await {
             Ok(_) | Err(FhirError::VersionConflict(_)) => Ok(()),
-            // A server that takes no ids for AuditEvents gets one more, rather than none.
+            Err(FhirError::NotSupported(_)) => self.create_audit(Resource::of(&event)).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A server that takes no ids for AuditEvents gets one more after a crash, rather than none. One that takes none
+    /// at all keeps no record of reading; that is said once, and no reason to leave the rest undone.
+    async fn create_audit(&self, event: Resource) -> Result<(), Trouble> {
+        match self.fhir.create(event, None).await {
+            Ok(_) => Ok(()),
             Err(FhirError::NotSupported(_)) => {
-                self.fhir.create(Resource::of(&event), None).await.map(drop).map_err(Into::into)
+                if !self.said_no_audit.swap(true, Ordering::Relaxed) {
+                    warn!("the FHIR server takes no AuditEvents: who has read what is not written down there");
+                }
+                Ok(())
             }
             Err(error) => Err(error.into()),
         }

@@ -27,7 +27,7 @@ mod workers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -118,6 +118,8 @@ pub struct Engine {
     named: Mutex<HashMap<OwnedUserId, String>>,
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
+    /// Whether it was said that the FHIR server takes no AuditEvents.
+    said_no_audit: AtomicBool,
 }
 
 /// What handling work gives: what is to be stored with its end.
@@ -151,6 +153,7 @@ impl Engine {
             presence,
             named: Mutex::default(),
             failures: Mutex::default(),
+            said_no_audit: AtomicBool::new(false),
         }))
     }
 
