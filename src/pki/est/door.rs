@@ -28,7 +28,10 @@ use crate::{
     },
 };
 
-use super::routes::{self, Peer};
+use super::{
+    crowd::Crowd,
+    routes::{self, Peer},
+};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -45,6 +48,7 @@ pub(super) struct Door {
     pub(super) tls: Arc<ArcSwap<ServerConfig>>,
     pub(super) app: Router,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) crowd: Crowd,
 }
 
 /// A listening socket that the runtime watches.
@@ -103,10 +107,14 @@ impl Door {
                     continue;
                 }
             };
+            let Some(place) = self.crowd.enter(address) else {
+                debug!(%address, "closed a connection: this address has too many");
+                continue;
+            };
             let acceptor = TlsAcceptor::from(self.tls.load_full());
             let connection = serve(stream, address, acceptor, self.app.clone(), graceful.watcher());
             tasks.spawn(async move {
-                let _slot = slot;
+                let _places = (slot, place);
                 if timeout(CONNECTION_TIME, connection).await.is_err() {
                     debug!(%address, "a connection lasted too long and was cut");
                 }

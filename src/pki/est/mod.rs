@@ -1,6 +1,7 @@
 //! Enrolment over Secure Transport (RFC 7030, clarified by RFC 8951): how other hosts get and renew certificates.
 
 mod client;
+mod crowd;
 mod door;
 mod message;
 mod routes;

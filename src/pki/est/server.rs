@@ -29,6 +29,7 @@ use crate::{
 };
 
 use super::{
+    crowd::Crowd,
     door::{Door, Socket},
     routes::{self, Desk},
 };
@@ -143,13 +144,14 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let app = routes::router(Arc::new(Desk::new(&self.directory, self.metrics.clone())));
         let tasks = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let (slots, crowd) = (Arc::new(Semaphore::new(CONNECTIONS)), Crowd::default());
         for listener in &self.listeners {
             let door = Door {
                 socket: Socket::new(listener)?,
                 tls: Arc::clone(&self.tls),
                 app: app.clone(),
                 slots: Arc::clone(&slots),
+                crowd: crowd.clone(),
             };
             tasks.spawn(door.accept(stop.clone(), tasks.clone()));
         }
