@@ -12,14 +12,14 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of a request. Over it: 431. At most 256. Default: 100.
     pub header_count: usize,
-    /// Time from the first byte of a head to its last. Over it: 408. Default: `10s`.
+    /// Time from the first byte of a head to its last. Over it: 408. A new connection has as long for its first byte. Default: `10s`.
     pub header_time: Period,
     /// Bytes of a request's body. Over it: 413. Synapse needs 50 MB for media and for transactions between servers.
     /// Default: 52428800.
     pub body_bytes: u64,
     /// Time that a connection may be silent: between requests, within a body, or in a tunnel. Default: `75s`.
     pub idle_time: Period,
-    /// Time from a request's head to the head of its response. Longer than the long poll of `/sync` (30 s in Element,
+    /// Time from the last byte of a request to the head of its response. Longer than the long poll of `/sync` (30 s in Element,
     /// others ask for more) and of Synapse's federation calls. Over it: 504. Default: `180s`.
     pub request_time: Period,
     /// Time to connect to a homeserver. Over it: 504. Default: `5s`.
