@@ -19,7 +19,7 @@ pub const SHARE: f64 = 0.7;
 pub const HIGHEST: &str = "http1-64";
 
 /// The longest that opening connections, or one measurement besides its own length, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// One thing that is measured with one fresh process of each peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
