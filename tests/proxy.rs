@@ -1,5 +1,7 @@
 //! `federation-proxy` as its clients, its homeservers and its operators meet it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "proxy/support.rs"]
 mod support;
 

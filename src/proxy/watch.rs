@@ -26,12 +26,13 @@ pub(crate) async fn run(shared: Arc<Shared>, reload: Arc<Notify>) {
         if let Some(watcher) = &mut watcher {
             watch(watcher, &shared);
         }
+        // Once they are watched, files are read: a change before that would go unnoticed.
+        take_over(&shared);
         tokio::select! {
             () = shared.stop.cancelled() => return,
             _ = timeout(POLL, reload.notified()) => {}
         }
         tokio::time::sleep(SETTLE).await;
-        take_over(&shared);
     }
 }
 
