@@ -1,0 +1,11 @@
+# One of the homeservers on PostgreSQL, Redis and several processes, in a federation with two small ones.
+{
+  imports = [ ./common/network.nix ];
+  nodes.vvt = {
+    services.care-federation.network.homeservers = {
+      database = "postgresql";
+      workers = 2;
+    };
+    virtualisation.memorySize = 3072;
+  };
+}
