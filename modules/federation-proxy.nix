@@ -55,6 +55,7 @@ let
 
   # Where the certificate of a server is, by where it comes from.
   filesOf = {
+    files = _: { };
     ca = name: {
       certificate = "${ca.directory}/certs/${name}/cert.pem";
       key = "${ca.directory}/certs/${name}/key.pem";
@@ -70,9 +71,7 @@ let
     { name, ... }:
     {
       freeformType = toml.type;
-      config = lib.mkIf (filesOf ? ${cfg.certificates}) (
-        lib.mapAttrs (_: lib.mkDefault) (filesOf.${cfg.certificates} name)
-      );
+      config = lib.mapAttrs (_: lib.mkDefault) (filesOf.${cfg.certificates} name);
       options = {
         upstream = mkOption {
           type = types.str;

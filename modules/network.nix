@@ -11,6 +11,7 @@ let
   inherit (lib) mkOption types;
 
   names = lib.attrNames organisations;
+  everyHost = [ "gateway" ] ++ names;
   bridge = "care0";
   # The host in the containers' network, and the containers after it, in the order of their names.
   hostAddress = "${cfg.subnet}.1";
@@ -21,8 +22,13 @@ let
   oneHost = cfg.layout == "one-host";
   isGateway = oneHost || cfg.host == "gateway";
   isHomeserver = cfg.layout == "gateway" && cfg.host != "gateway";
-  addressOf = if oneHost then containerAddresses else addresses;
-  gatewayAddress = if oneHost then hostAddress else addresses.gateway;
+  # An address that is missing is an assertion below, not an error here.
+  addressOf =
+    if oneHost then
+      containerAddresses // { gateway = hostAddress; }
+    else
+      lib.genAttrs everyHost (host: addresses.${host} or "0.0.0.0");
+  gatewayAddress = addressOf.gateway;
 
   url = host: port: "http://${host}:${toString port}";
   everywhere = port: "[::]:${toString port}";
@@ -229,10 +235,10 @@ in
             '';
           }
           {
-            assertion = oneHost || lib.all (name: addresses ? ${name}) ([ "gateway" ] ++ names);
+            assertion = oneHost || lib.all (name: addresses ? ${name}) everyHost;
             message = ''
               services.care-federation.network.addresses has no address for ${
-                lib.concatStringsSep ", " (lib.filter (name: !addresses ? ${name}) ([ "gateway" ] ++ names))
+                lib.concatStringsSep ", " (lib.filter (name: !addresses ? ${name}) everyHost)
               }.
               Write the address of each host: services.care-federation.network.addresses.NAME = "10.0.0.2";
             '';

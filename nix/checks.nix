@@ -35,5 +35,5 @@ lib.genAttrs names vmTest
       fhir-bridge
       ;
   };
-  evaluation = pkgs.callPackage ../tests/nix/evaluation.nix { inherit self; };
+  evaluation = import ../tests/nix/evaluation.nix { inherit pkgs self; };
 }

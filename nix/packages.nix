@@ -8,7 +8,12 @@ programs
 // {
   default = programs.care-federation;
   docs = pkgs.callPackage ./docs.nix { };
-  options-doc = pkgs.callPackage ./options-doc.nix { };
+  options-doc = pkgs.writeText "nix-options.md" (
+    import ./options.nix {
+      inherit pkgs;
+      inherit (pkgs) lib;
+    }
+  );
 }
 // pkgs.lib.optionalAttrs (system == "x86_64-linux") {
   demo-vm = self.nixosConfigurations.demo.config.system.build.vm;
