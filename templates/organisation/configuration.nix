@@ -11,11 +11,22 @@ let
 in
 {
   services.care-federation = {
+    # The key is made here and never leaves this host. The network's operator gives you the fingerprint, and a token:
+    # `federation-ca token vvt` on the CA's host.
+    ca.client = {
+      enable = true;
+      server = "https://ca:8449";
+      fingerprint = "0000000000000000000000000000000000000000000000000000000000000000";
+    };
+    ca.certificates.${name} = {
+      group = "federation-proxy";
+      tokenFile = "/etc/secrets/enrolment-token";
+    };
+
     homeserver = {
       enable = true;
       inherit name;
       egress = "http://127.0.0.1:3128";
-      caCertificate = "/etc/care-federation/ca.pem";
       backup.enable = true;
     };
 
@@ -26,8 +37,6 @@ in
         policy.members = [ name ] ++ builtins.attrNames partners;
         servers.${name} = {
           upstream = "http://127.0.0.1:${toString config.services.care-federation.homeserver.port}";
-          certificate = "/etc/care-federation/cert.pem";
-          key = "/etc/care-federation/key.pem";
           federation = "${name}:8448";
           client = "https://${name}:8448";
         };
@@ -43,6 +52,12 @@ in
     };
 
     element.${name}.title = "Thuiszorg";
+  };
+
+  # Names that no DNS knows.
+  networking.hosts = {
+    "203.0.113.10" = [ "ca" ];
+    "127.0.0.1" = [ name ];
   };
 
   # What belongs to this machine; nixos-generate-config writes it for you.

@@ -91,6 +91,33 @@ in
     says = "certificates.\"evil.example\" is for a name that the CA may not certify";
   };
 
+  ca-and-client = {
+    settings.services.care-federation.ca = {
+      enable = true;
+      names = [ "vvt" ];
+      client.enable = true;
+    };
+    says = "cannot both have the CA and be a client of another";
+  };
+  client-of-no-server = {
+    settings.services.care-federation.ca.client.enable = true;
+    says = "Write the enrolment server";
+  };
+  client-without-trust = {
+    settings.services.care-federation.ca.client = {
+      enable = true;
+      server = "https://ca:8449";
+    };
+    says = "does not say which CA to trust";
+  };
+  token-in-store = {
+    settings.services.care-federation.ca = {
+      client.enable = true;
+      certificates.vvt.tokenFile = inStore;
+    };
+    says = "certificates.\"vvt\".tokenFile is ${inStore}: that is in the Nix store";
+  };
+
   registration-secret-in-store = {
     settings = homeserver { registrationSecretFile = inStore; };
     says = "registrationSecretFile is ${inStore}: that is in the Nix store";
