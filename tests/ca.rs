@@ -1,0 +1,6 @@
+//! federation-ca: the library, the program and the enrolment server, against openssl and curl.
+
+mod ca {
+    mod authority;
+    mod support;
+}
