@@ -8,6 +8,7 @@
 let
   cfg = config.services.care-federation.ca;
   programs = import ./lib/programs.nix pkgs;
+  hardening = import ./lib/hardening.nix;
   secrets = import ./lib/secrets.nix { inherit lib; };
   inherit (lib) mkOption types literalExpression;
 
@@ -34,12 +35,13 @@ let
     ++ lib.optional (certificate.group != null) "--group ${certificate.group}";
 
   # Shared by everything that works in the CA's directory.
-  unit = import ./lib/hardening.nix // {
+  unit = hardening // {
     User = "federation-ca";
     Group = "federation-ca";
     # The groups that may read keys; it must be in them to hand files over, and see them in its own namespace.
     SupplementaryGroups = groups;
     PrivateUsers = false;
+    SystemCallFilter = hardening.SystemCallFilter ++ [ "@chown" ];
     StateDirectory = "federation-ca";
     # Others may enter for the public files and for their own pairs, not look around.
     StateDirectoryMode = "0711";
@@ -71,11 +73,13 @@ let
       if [ ! -e ${cfg.directory}/ca.pem ]; then
         set -- "$@" ${trust}
       fi
-      if [ -s "$CREDENTIALS_DIRECTORY/token-${name}" ]; then
-        set -- "$@" --token-file "$CREDENTIALS_DIRECTORY/token-${name}"
+      token=$CREDENTIALS_DIRECTORY/token-${name}
+      if [ -e "$token" ] && [ "$(cat "$token")" != ${noToken} ]; then
+        set -- "$@" --token-file "$token"
       fi
       ${program} "$@"
     '';
+  noToken = "none";
   tokens = lib.filterAttrs (_: certificate: certificate.tokenFile != null) cfg.certificates;
 
   reloads = lib.filterAttrs (_: certificate: certificate.reloadUnits != [ ]) cfg.certificates;
@@ -259,7 +263,7 @@ in
             fi
           '') reloads
         );
-        serviceConfig = import ./lib/hardening.nix // {
+        serviceConfig = hardening // {
           Type = "oneshot";
           PrivateUsers = false;
           RuntimeDirectory = "federation-ca-reload";
@@ -413,8 +417,8 @@ in
             LoadCredential = lib.mapAttrsToList (
               name: certificate: "token-${name}:${toString certificate.tokenFile}"
             ) tokens;
-            # An empty one where the file is gone, which is no mistake once there is a certificate.
-            SetCredential = lib.mapAttrsToList (name: _: "token-${name}:") tokens;
+            # Where the file is gone, which is no mistake once there is a certificate.
+            SetCredential = lib.mapAttrsToList (name: _: "token-${name}:${noToken}") tokens;
           };
       };
 
