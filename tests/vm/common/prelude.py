@@ -1,3 +1,5 @@
+import re
+
 def hand_out_ca(gateway, homeservers):
     """Copies the CA's certificate from the gateway to the homeservers, as an operator does."""
     gateway.wait_for_unit("federation-ca.service")
