@@ -16,9 +16,9 @@ use super::{
 };
 
 /// Most certificates that one host may get in [`WINDOW`]: more are a mistake, and would fill the record.
-const MOST: usize = 20;
+const MOST: usize = 24;
 /// The time in which [`MOST`] counts.
-const WINDOW: Duration = Duration::HOUR;
+const WINDOW: Duration = Duration::DAY;
 
 /// Why an enrolment is refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum EnrolError {
     #[error("{0}")]
     Certificate(&'static str),
     /// The host asked too often.
-    #[error("{MOST} certificates for this host in an hour are enough: try again later")]
+    #[error("{MOST} certificates for this host in a day are enough: try again later")]
     TooMany,
     /// The authority itself failed.
     #[error(transparent)]

@@ -193,7 +193,7 @@ impl Session {
         let signed = params.signed_by(key, &self.signer.issuer()?).map_err(|error| cannot_sign(&error))?;
         let certificate = Certificate::from_der(signed.der().clone())
             .map_err(|error| Failure::new(Status::Failed, "made a certificate that cannot be read").because(error))?;
-        self.record.certificates.push(Issued {
+        let issued = Issued {
             serial,
             name: dns_name(hosts).to_owned(),
             names: hosts.to_vec(),
@@ -201,7 +201,8 @@ impl Session {
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
             revoked: None,
-        });
+        };
+        self.record.add(issued, self.now);
         self.record.write(&self.directory)?;
         info!(name = dns_name(hosts), serial = %certificate.serial(), until = readable(certificate.not_after()), "issued a certificate");
         Ok((certificate, signed.pem()))

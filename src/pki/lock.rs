@@ -13,6 +13,8 @@ use crate::service::{
     files,
 };
 
+use super::pair;
+
 /// Name of the file that is locked.
 const FILE: &str = ".lock";
 /// How long to wait for another process. An operation takes milliseconds; a slow disk may take seconds.
@@ -30,7 +32,7 @@ pub(super) struct Lock {
 // === impl Lock ===
 
 impl Lock {
-    /// Waits until no other process changes the directory.
+    /// Waits until no other process changes the directory, and removes what one that was killed left unfinished.
     ///
     /// # Errors
     /// When the lock file cannot be made, or another process holds it for longer than [`PATIENCE`].
@@ -46,7 +48,10 @@ impl Lock {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => {
+                    pair::sweep(directory, |entry| entry.starts_with(pair::UNFINISHED))?;
+                    return Ok(Self { _file: file });
+                }
                 Err(TryLockError::Error(error)) => return Err(files::cannot("lock", &path, error)),
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(Failure::new(

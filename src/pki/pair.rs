@@ -34,8 +34,8 @@ const SHARED: u32 = 0o640;
 const OPEN: u32 = 0o755;
 /// Where the versions are.
 const VERSIONS: &str = ".versions";
-/// How the names of unfinished things begin.
-const UNFINISHED: &str = ".new-";
+/// How the names of unfinished things begin, those of [`files::write`] too.
+pub(super) const UNFINISHED: &str = ".new-";
 /// Largest certificate or key file that is read, in bytes.
 pub(super) const LIMIT: u64 = 64 * 1024;
 
@@ -109,25 +109,33 @@ impl PairStore {
     /// # Errors
     /// When a file of it cannot be read, is damaged, or the two do not belong together.
     pub fn load(&self, name: &str) -> Result<Option<Pair>, Failure> {
-        // Resolved once, so that both files are of one version.
-        let version = match fs::canonicalize(self.directory.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            version => version.map_err(|error| files::cannot("read", &self.directory.join(name), error))?,
-        };
-        let (certificate_path, key_path) = (version.join("cert.pem"), version.join("key.pem"));
-        let certificate = Certificate::read(&certificate_path)?;
-        let key = read_key(&key_path)?;
-        let metadata = fs::metadata(&key_path).map_err(|error| files::cannot("read", &key_path, error))?;
-        let group = (metadata.mode() & 0o040 != 0).then(|| metadata.gid());
-        let pair = Pair { certificate, key, group };
-        if !pair.matches() {
-            return Err(Failure::new(
-                Status::Data,
-                format!("{} and {} do not belong together", certificate_path.display(), key_path.display()),
-            )
-            .remedy(format!("Make a new pair: federation-ca issue {name}")));
+        let mut version = self.version(name)?;
+        loop {
+            // Resolved once, so that both files are of one version.
+            let Some(path) = version else { return Ok(None) };
+            match read_version(&path, name) {
+                Ok(pair) => return Ok(Some(pair)),
+                Err(failure) => {
+                    // Replaced twice since, and so cleared away under our hands? Then the one in place counts.
+                    version = self.version(name)?;
+                    if version.as_ref() == Some(&path) {
+                        return Err(failure);
+                    }
+                }
+            }
         }
-        Ok(Some(pair))
+    }
+
+    /// The directory with the pair that is in place now.
+    fn version(&self, name: &str) -> Result<Option<PathBuf>, Failure> {
+        let link = self.directory.join(name);
+        match fs::read_link(&link) {
+            Ok(version) => Ok(Some(self.directory.join(version))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A directory, not a link: not of our making, but perhaps a pair.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(Some(link)),
+            Err(error) => Err(files::cannot("read", &link, error)),
+        }
     }
 
     /// Replaces the pair of a name by a new one, at once and durably.
@@ -197,6 +205,24 @@ impl PairStore {
     }
 }
 
+/// Reads the pair in a directory that never changes.
+fn read_version(version: &Path, name: &str) -> Result<Pair, Failure> {
+    let (certificate_path, key_path) = (version.join("cert.pem"), version.join("key.pem"));
+    let certificate = Certificate::read(&certificate_path)?;
+    let key = read_key(&key_path)?;
+    let metadata = fs::metadata(&key_path).map_err(|error| files::cannot("read", &key_path, error))?;
+    let group = (metadata.mode() & 0o040 != 0).then(|| metadata.gid());
+    let pair = Pair { certificate, key, group };
+    if !pair.matches() {
+        return Err(Failure::new(
+            Status::Data,
+            format!("{} and {} do not belong together", certificate_path.display(), key_path.display()),
+        )
+        .remedy(format!("Make a new pair: federation-ca issue {name}")));
+    }
+    Ok(pair)
+}
+
 /// Reads a private key: PKCS#8 in PEM.
 ///
 /// # Errors
@@ -229,10 +255,10 @@ fn is_version_of(entry: &str, name: &str) -> bool {
     entry.rsplit_once('.').is_some_and(|(of, serial)| of == name && serial.parse::<Serial>().is_ok())
 }
 
-/// Removes what matches from a directory of versions.
-fn sweep(versions: &Path, matches: impl Fn(&str) -> bool) -> Result<(), Failure> {
-    let cannot = |error| files::cannot("clean up", versions, error);
-    for entry in fs::read_dir(versions).map_err(cannot)? {
+/// Removes what matches from a directory.
+pub(super) fn sweep(directory: &Path, matches: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let cannot = |error| files::cannot("clean up", directory, error);
+    for entry in fs::read_dir(directory).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         if !entry.file_name().to_str().is_some_and(&matches) {
             continue;

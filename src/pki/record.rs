@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use rcgen::RevocationReason;
 use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, serde::rfc3339};
+use time::{Duration, OffsetDateTime, serde::rfc3339};
 
 use crate::service::{
     failure::{Failure, Status},
@@ -18,6 +18,8 @@ use super::{name::HostName, serial::Serial};
 pub(super) const FILE: &str = "issued.json";
 /// Largest record that is read, in bytes: some hundred thousand certificates.
 const LIMIT: u64 = 64 * 1024 * 1024;
+/// How long certificates are remembered after their end.
+const MEMORY: Duration = Duration::days(366);
 /// Form of the file that this program writes.
 const VERSION: u32 = 1;
 
@@ -141,6 +143,12 @@ impl Record {
             .map_err(|error| Failure::new(Status::Failed, "cannot write the record down").because(error))?;
         text.push(b'\n');
         files::write(&path, &text, files::SECRET)
+    }
+
+    /// Adds a certificate, and forgets those that ended more than [`MEMORY`] ago.
+    pub(super) fn add(&mut self, issued: Issued, now: OffsetDateTime) {
+        self.certificates.retain(|old| now - old.not_after < MEMORY);
+        self.certificates.push(issued);
     }
 
     /// The certificate with this serial number.

@@ -10,6 +10,7 @@ use x509_parser::{
     oid_registry,
     prelude::FromDer as _,
     public_key::PublicKey,
+    x509::X509Version,
 };
 
 use super::{certificate::host_names, name::HostName};
@@ -70,7 +71,7 @@ pub fn parse_certificate_request(body: &[u8]) -> Result<CertificateRequest, Requ
     }
     let der = decode(body)?;
     let (rest, request) = X509CertificationRequest::from_der(&der).map_err(|_| RequestError::Malformed)?;
-    if !rest.is_empty() {
+    if !rest.is_empty() || request.certification_request_info.version != X509Version::V1 {
         return Err(RequestError::Malformed);
     }
     let key = public_key(&request)?;

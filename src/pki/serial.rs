@@ -62,7 +62,7 @@ impl FromStr for Serial {
         if digits.is_empty() || digits.len() > 2 * LONGEST || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
-        let digits = if digits.len() % 2 == 0 { digits } else { format!("0{digits}") };
+        let digits = if digits.len().is_multiple_of(2) { digits } else { format!("0{digits}") };
         let bytes: Result<Vec<_>, _> =
             (0..digits.len()).step_by(2).map(|start| u8::from_str_radix(&digits[start..start + 2], 16)).collect();
         bytes.map(|bytes| Self::from_bytes(&bytes)).map_err(|_| wrong())

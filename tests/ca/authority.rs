@@ -199,3 +199,15 @@ fn an_expired_authority_is_renewed_with_the_same_key() {
     authority.renew_authority().unwrap();
     assert!(home.verify(&home.path("certs/vvt/cert.pem"), &[]).status.success());
 }
+
+#[test]
+fn what_ended_long_ago_is_forgotten() {
+    let home = Home::new();
+    let names = ["vvt", "huisarts"];
+    home.authority.issue(&LeafProfile::new(names[0])).unwrap();
+    home.later(Duration::days(400)).issue(&LeafProfile::new(names[1])).unwrap();
+    assert_eq!(home.authority.record().unwrap().certificates.len(), 2);
+    home.later(Duration::days(460)).renew(&names.map(str::to_owned), true).unwrap();
+    let left: Vec<_> = home.authority.record().unwrap().certificates.into_iter().map(|one| one.name).collect();
+    assert_eq!(left, ["huisarts", "vvt", "huisarts"]);
+}

@@ -84,19 +84,23 @@ impl Init {
         let place = directory.display();
         let until = readable(authority.certificate().not_after());
         match creation {
-            Creation::Created => say(&format!("Made a certificate authority in {place}, valid until {until}.\n"))?,
-            Creation::Extended => say(&format!(
+            Creation::Created => say(format_args!("Made a certificate authority in {place}, valid until {until}.\n"))?,
+            Creation::Extended => say(format_args!(
                 "Added names to the authority in {place}, with the same key. Hand the new ca.pem to every server.\n"
             ))?,
             Creation::Kept | Creation::Renewed if self.renew => {
-                say(&format!("The CA certificate in {place} is now valid until {until}. Hand it to every server.\n"))?;
+                say(format_args!(
+                    "The CA certificate in {place} is now valid until {until}. Hand it to every server.\n"
+                ))?;
             }
             Creation::Kept | Creation::Renewed => {
-                say(&format!("There is an authority in {place} already, valid until {until}; it stays as it is.\n"))?;
+                say(format_args!(
+                    "There is an authority in {place} already, valid until {until}; it stays as it is.\n"
+                ))?;
             }
         }
-        say(&format!("It may certify {} and the names below them.\n", authority.permitted()))?;
-        say(&format!("SHA-256 fingerprint: {}\n", authority.certificate().fingerprint()))?;
+        say(format_args!("It may certify {} and the names below them.\n", authority.permitted()))?;
+        say(format_args!("SHA-256 fingerprint: {}\n", authority.certificate().fingerprint()))?;
         Ok(())
     }
 }
@@ -111,16 +115,16 @@ impl Issue {
         let certificate = outcome.certificate();
         let (names, until) = (list(certificate.names()), readable(certificate.not_after()));
         match &outcome {
-            Outcome::Issued(_) => say(&format!("Issued a certificate for {names}, valid until {until}:\n"))?,
-            Outcome::StillValid(_) => say(&format!(
+            Outcome::Issued(_) => say(format_args!("Issued a certificate for {names}, valid until {until}:\n"))?,
+            Outcome::StillValid(_) => say(format_args!(
                 "The certificate for {names} is valid until {until} and not due before {}; nothing to do:\n",
                 readable(certificate.due())
             ))?,
         }
         let pairs = Authority::pairs(authority.directory());
         let name = leaf.name.to_ascii_lowercase();
-        say(&format!("  {}\n", pairs.certificate_path(&name).display()))?;
-        say(&format!("  {}\n", pairs.key_path(&name).display()))?;
+        say(format_args!("  {}\n", pairs.certificate_path(&name).display()))?;
+        say(format_args!("  {}\n", pairs.key_path(&name).display()))?;
         Ok(())
     }
 }
@@ -131,28 +135,34 @@ impl Renew {
     pub(super) fn run(self, authority: &Authority) -> Result<(), Failure> {
         let outcomes = authority.renew(&self.names, self.force)?;
         if outcomes.is_empty() {
-            say(&format!("There are no certificates here yet.\n"))?;
+            say(format_args!("There are no certificates here yet.\n"))?;
         }
         let mut failed = Vec::new();
         for (name, outcome) in outcomes {
             match outcome {
                 Ok(Renewal::Renewed(new)) => {
-                    say(&format!("{name}: renewed, valid until {}\n", readable(new.not_after())))?
+                    say(format_args!("{name}: renewed, valid until {}\n", readable(new.not_after())))?
                 }
-                Ok(Renewal::NotDue(old)) => say(&format!("{name}: not due before {}\n", readable(old.due())))?,
+                Ok(Renewal::NotDue(old)) => say(format_args!("{name}: not due before {}\n", readable(old.due())))?,
                 Ok(Renewal::Revoked(_)) => {
-                    say(&format!("{name}: revoked, not renewed (`federation-ca issue {name}` makes a new one)\n"))?;
+                    say(format_args!("{name}: revoked, not renewed (`federation-ca issue {name}` makes a new one)\n"))?;
                 }
-                Err(failure) => {
-                    eprintln!("{}", explain(&name, &failure.into()));
-                    failed.push(name);
-                }
+                Err(failure) => failed.push((name, failure)),
             }
         }
-        if failed.is_empty() {
-            return Ok(());
+        match failed.pop() {
+            None => Ok(()),
+            Some((_, only)) if failed.is_empty() => Err(only),
+            Some(last) => {
+                failed.push(last);
+                let names: Vec<_> = failed.iter().map(|(name, _)| name.as_str()).collect();
+                let summary = Failure::new(Status::Failed, format!("could not renew {}", names.join(", ")));
+                for (name, failure) in failed {
+                    eprintln!("{}", explain(&name, &failure.into()));
+                }
+                Err(summary)
+            }
         }
-        Err(Failure::new(Status::Failed, format!("could not renew {}", failed.join(", "))))
     }
 }
 
@@ -162,12 +172,12 @@ impl Revoke {
     pub(super) fn run(self, authority: &Authority) -> Result<(), Failure> {
         let revoked = authority.revoke(&self.target, self.reason)?;
         if revoked.is_empty() {
-            say(&format!("Nothing to do: what was issued to {} is revoked or expired already.\n", self.target))?;
+            say(format_args!("Nothing to do: what was issued to {} is revoked or expired already.\n", self.target))?;
         }
         for issued in &revoked {
-            say(&format!("Revoked {} ({}).\n", issued.serial, list(&issued.names)))?;
+            say(format_args!("Revoked {} ({}).\n", issued.serial, list(&issued.names)))?;
         }
-        say(&format!("The revocation list is {}.\n", Authority::crl_path(authority.directory()).display()))?;
+        say(format_args!("The revocation list is {}.\n", Authority::crl_path(authority.directory()).display()))?;
         Ok(())
     }
 }
@@ -176,6 +186,6 @@ impl Revoke {
 pub(super) fn sign_crl(authority: &Authority) -> Result<(), Failure> {
     let until = authority.sign_crl()?;
     let path = Authority::crl_path(authority.directory());
-    say(&format!("Signed {}, which counts until {}.\n", path.display(), readable(until)))?;
+    say(format_args!("Signed {}, which counts until {}.\n", path.display(), readable(until)))?;
     Ok(())
 }

@@ -97,7 +97,7 @@ impl Token {
                 files::write(path, token.expose().as_bytes(), files::SECRET)?;
                 eprintln!("It is in {}.", path.display());
             }
-            None => say(&format!("{}\n", token.expose()))?,
+            None => say(format_args!("{}\n", token.expose()))?,
         }
         let host = &self.host.name;
         let fingerprint = authority.certificate().fingerprint();
@@ -115,6 +115,14 @@ impl Serve {
     pub(super) fn run(self, directory: &Path) -> Result<(), Failure> {
         logs::start(self.log_format, &self.log_level)?;
         let mut inherited = Inherited::take();
+        let permitted = Authority::open(directory)?.permitted();
+        if self.name.parse().is_ok_and(|name| !permitted.allows(&name)) {
+            return Err(super::usage(format!(
+                "this server cannot be called {}: the authority is confined to {permitted}",
+                self.name
+            ))
+            .remedy("Choose a name below one of those with --name, or add it with `federation-ca init --name NAME`."));
+        }
         let leaf = LeafProfile::new(self.name).with_sans(self.sans).with_sans(loopback().map(|name| name.to_string()));
         let options = Options { leaf, listen: self.listen, admin: self.admin, renew: self.renew };
         let server = Server::open(directory, options, &mut inherited)?;
@@ -140,16 +148,16 @@ impl Enrol {
         let certificate = outcome.certificate();
         let (names, until) = (list(certificate.names()), readable(certificate.not_after()));
         match &outcome {
-            Outcome::Issued(_) => say(&format!("Got a certificate for {names}, valid until {until}:\n"))?,
-            Outcome::StillValid(_) => say(&format!(
+            Outcome::Issued(_) => say(format_args!("Got a certificate for {names}, valid until {until}:\n"))?,
+            Outcome::StillValid(_) => say(format_args!(
                 "The certificate for {names} is valid until {until} and not due before {}; nothing to do:\n",
                 readable(certificate.due())
             ))?,
         }
         let pairs = PairStore::new(client.directory.join("certs"));
         let name = client.leaf.name.to_ascii_lowercase();
-        say(&format!("  {}\n", pairs.certificate_path(&name).display()))?;
-        say(&format!("  {}\n", pairs.key_path(&name).display()))?;
+        say(format_args!("  {}\n", pairs.certificate_path(&name).display()))?;
+        say(format_args!("  {}\n", pairs.key_path(&name).display()))?;
         Ok(())
     }
 }

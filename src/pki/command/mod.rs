@@ -5,7 +5,7 @@ mod enrolment;
 mod show;
 
 use std::{
-    env,
+    env, fmt,
     io::{self, Write as _},
     path::PathBuf,
 };
@@ -88,7 +88,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Revoke(revoke) => revoke.run(&place.open()?)?,
         Command::Crl => authority::sign_crl(&place.open()?)?,
         Command::Show(show) => show.run(&place.open()?)?,
-        Command::Bundle => say(&place.open()?.certificate_pem()?)?,
+        Command::Bundle => say(format_args!("{}", place.open()?.certificate_pem()?))?,
         Command::Token(token) => token.run(&place.open()?)?,
         Command::Serve(serve) => serve.run(&place.authority()?)?,
         Command::Enrol(enrol) => enrol.run(place.host()?)?,
@@ -131,9 +131,9 @@ impl Place {
 }
 
 /// Prints to standard output. A reader that has gone away, as `head` does, is no mistake.
-fn say(text: &str) -> Result<(), Failure> {
+fn say(text: fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_fmt(text).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Status::Io, "cannot write to standard output").because(error))
         }

@@ -32,28 +32,28 @@ impl Show {
         if self.json {
             let text = serde_json::to_string_pretty(&as_json(authority, &record)?)
                 .map_err(|error| Failure::new(Status::Failed, "cannot write JSON").because(error))?;
-            say(&format!("{text}\n"))?;
+            say(format_args!("{text}\n"))?;
             return Ok(());
         }
         let (certificate, now) = (authority.certificate(), authority.now());
-        say(&format!("Authority    {}\n", certificate.common_name().unwrap_or("(no name)")))?;
-        say(&format!("Directory    {}\n", authority.directory().display()))?;
-        say(&format!("May certify  {} and the names below them\n", authority.permitted()))?;
-        say(&format!("Valid until  {}\n", readable(certificate.not_after())))?;
-        say(&format!("Fingerprint  {}\n", certificate.fingerprint()))?;
+        say(format_args!("Authority    {}\n", certificate.common_name().unwrap_or("(no name)")))?;
+        say(format_args!("Directory    {}\n", authority.directory().display()))?;
+        say(format_args!("May certify  {} and the names below them\n", authority.permitted()))?;
+        say(format_args!("Valid until  {}\n", readable(certificate.not_after())))?;
+        say(format_args!("Fingerprint  {}\n", certificate.fingerprint()))?;
         if let Some((_, until)) = authority.crl_validity() {
-            say(&format!("Revocations  list {} counts until {}\n", record.crl_number, readable(until)))?;
+            say(format_args!("Revocations  list {} counts until {}\n", record.crl_number, readable(until)))?;
         }
         if (certificate.not_after() - now).whole_days() < AUTHORITY_SOON {
-            say(&format!("The CA certificate ends soon: renew it with `federation-ca init --renew`.\n"))?;
+            say(format_args!("The CA certificate ends soon: renew it with `federation-ca init --renew`.\n"))?;
         }
         self.print_certificates(&record, now)?;
         let grants = authority.grants()?;
         if !grants.is_empty() {
-            say(&format!("\nTokens that were not used yet\n"))?;
+            say(format_args!("\nTokens that were not used yet\n"))?;
         }
         for grant in grants {
-            say(&format!("  {}, until {}\n", list(&grant.names), readable(grant.expires)))?;
+            say(format_args!("  {}, until {}\n", list(&grant.names), readable(grant.expires)))?;
         }
         Ok(())
     }
@@ -61,10 +61,10 @@ impl Show {
     fn print_certificates(&self, record: &Record, now: OffsetDateTime) -> Result<(), Failure> {
         let shown: Vec<_> = record.certificates.iter().filter(|issued| self.all || now <= issued.not_after).collect();
         let width = shown.iter().map(|issued| issued.name.len()).max().unwrap_or(0).max(4);
-        say(&format!("\n{:width$}  {:8}  {:20}  {:32}  Names\n", "Host", "State", "Until", "Serial number"))?;
+        say(format_args!("\n{:width$}  {:8}  {:20}  {:32}  Names\n", "Host", "State", "Until", "Serial number"))?;
         for issued in &shown {
             let (state, until) = (state(issued, now), readable(issued.not_after));
-            say(&format!(
+            say(format_args!(
                 "{:width$}  {state:8}  {until:20}  {:32}  {}\n",
                 issued.name,
                 issued.serial,
@@ -73,7 +73,7 @@ impl Show {
         }
         let hidden = record.certificates.len() - shown.len();
         if hidden > 0 {
-            say(&format!("({hidden} expired; `--all` shows them)\n"))?;
+            say(format_args!("({hidden} expired; `--all` shows them)\n"))?;
         }
         Ok(())
     }

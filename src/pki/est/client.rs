@@ -15,6 +15,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
+use tracing::warn;
+
 use crate::{
     pki::{Certificate, Clock, HostName, LeafProfile, Outcome, Pair, PairStore, lock::Lock, pair::set_mode, profile},
     service::{
@@ -67,6 +69,13 @@ impl Client {
     /// When the server cannot be reached or refuses, or a file cannot be written. The old pair is then as it was.
     pub async fn enrol(&self, token: Option<&Secret>, force: bool) -> Result<Outcome, Failure> {
         let hosts = self.leaf.hosts()?;
+        if !self.server.starts_with("https://") {
+            return Err(Failure::new(
+                Status::Usage,
+                format!("{:?} is not the address of an enrolment server", self.server),
+            )
+            .remedy("Give one such as https://ca.example:8449."));
+        }
         if self.directory.join("ca.key").exists() {
             return Err(Failure::new(
                 Status::Usage,
@@ -82,32 +91,49 @@ impl Client {
         let pairs = PairStore::new(self.directory.join("certs"));
         let name = self.leaf.name.to_ascii_lowercase();
         let now = self.clock.now();
-        let present = pairs.load(&name)?.filter(|pair| pair.certificate.is_valid_at(now));
+        let anchor = self.anchor()?;
+        // A pair of another authority is none.
+        let usable = |pair: &Pair| pair.certificate.is_valid_at(now) && anchor.may_have_signed(&pair.certificate);
+        let present = pairs.load(&name)?.filter(usable);
         if let Some(pair) = present.as_ref().filter(|pair| !force && now < pair.certificate.due()) {
             return Ok(Outcome::StillValid(pair.certificate.clone()));
         }
-        let trust = self.anchor()?;
-        let root = self.fetch_root(&trust).await?;
+        let root = self.fetch_root(&anchor).await?;
         let key = KeyPair::generate().map_err(|error| cannot_make(&error))?;
-        let hosts = present.as_ref().map_or(hosts, |pair| pair.certificate.names().to_vec());
-        let request = request(&hosts, &key)?;
-        let answer = match (&present, token) {
-            (Some(pair), _) => self.ask("simplereenroll", &root, Some(pair), None, request).await?,
-            (None, Some(token)) => self.ask("simpleenroll", &root, None, Some(token), request).await?,
-            (None, None) => {
-                return Err(Failure::new(
-                    Status::Usage,
-                    format!("this host has no valid certificate for {name} to renew"),
-                )
-                .remedy("Ask the authority's operator for a one-time token, and give it with --token-file FILE."));
-            }
-        };
+        let (hosts, answer) = self.obtain(hosts, &key, &root, present.as_ref(), token).await?;
         let certificate = check(&answer, &hosts, &key, &root)?;
         let group = self.leaf.group.or(present.and_then(|pair| pair.group));
         let text = pem("CERTIFICATE", certificate.der());
         files::write(&self.root_path(), pem("CERTIFICATE", root.der()).as_bytes(), files::PUBLIC)?;
         pairs.store(&name, &text, &key.serialize_pem(), certificate.serial(), group)?;
         Ok(Outcome::Issued(certificate))
+    }
+
+    /// The next certificate with the present one; the first with the token, which also helps where the present one is
+    /// refused, as after a revocation.
+    async fn obtain(
+        &self,
+        hosts: Vec<HostName>,
+        key: &KeyPair,
+        root: &Certificate,
+        present: Option<&Pair>,
+        token: Option<&Secret>,
+    ) -> Result<(Vec<HostName>, Certificate), Failure> {
+        if let Some(pair) = present {
+            let same = pair.certificate.names().to_vec();
+            match self.ask("simplereenroll", root, Some(pair), None, request(&same, key)?).await {
+                Ok(certificate) => return Ok((same, certificate)),
+                Err(refused) if token.is_none() || refused.status() != Status::NoPermission => return Err(refused),
+                Err(refused) => warn!(%refused, "the present certificate is refused; trying the token"),
+            }
+        }
+        let token = token.ok_or_else(|| {
+            let name = &self.leaf.name;
+            Failure::new(Status::Usage, format!("this host has no valid certificate for {name} to renew"))
+                .remedy("Ask the authority's operator for a one-time token, and give it with --token-file FILE.")
+        })?;
+        let certificate = self.ask("simpleenroll", root, None, Some(token), request(&hosts, key)?).await?;
+        Ok((hosts, certificate))
     }
 
     fn root_path(&self) -> PathBuf {
@@ -223,6 +249,14 @@ enum Anchor {
 // === impl Anchor ===
 
 impl Anchor {
+    /// Whether a certificate may be of this authority; a fingerprint alone does not tell.
+    fn may_have_signed(&self, certificate: &Certificate) -> bool {
+        match self {
+            Self::Root(root) => certificate.is_signed_by(root),
+            Self::Fingerprint(_) => true,
+        }
+    }
+
     /// An HTTP client that accepts this authority's server, and shows a certificate where one is given.
     fn client(&self, present: Option<&Pair>) -> Result<reqwest::Client, Failure> {
         let build = || -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {

@@ -9,18 +9,19 @@ use std::{
 
 use axum::{
     Extension, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    body::Body,
+    extract::State,
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures_util::StreamExt as _;
 use tower_http::timeout::TimeoutLayer;
 use tracing::{error, info, warn};
 
 use crate::{
-    pki::{Authority, Certificate, EnrolError, REQUEST_LIMIT, Serial},
+    pki::{Authority, Certificate, EnrolError, REQUEST_LIMIT, RequestError, Serial},
     service::failure::Failure,
 };
 
@@ -28,6 +29,8 @@ use super::{CERTIFICATES, REQUEST, ROOT, message, server::Metrics, throttle::Thr
 
 /// How long a request may take, its body included.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read before the connection is closed, in bytes.
+const PATIENCE: usize = 16 * 1024 * 1024;
 /// RFC 7030 has this header although HTTP has no such thing; RFC 8951 keeps it for old clients.
 const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
@@ -122,7 +125,6 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         .nest(ROOT, operations)
         .fallback(async || (StatusCode::NOT_FOUND, "there is no such operation here\n"))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME))
-        .layer(DefaultBodyLimit::max(REQUEST_LIMIT))
         .with_state(desk)
 }
 
@@ -143,16 +145,17 @@ async fn enrol(
     State(desk): State<Arc<Desk>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
     const OPERATION: &str = "simpleenroll";
+    let body = read(body).await?;
     expect_request(&headers)?;
-    let Some(token) = token(&headers) else {
-        desk.admit(&peer)?;
-        let refusal = Refusal::from(EnrolError::Token);
-        desk.refuse(&peer, OPERATION, &refusal);
-        return Err(refusal);
-    };
+    // Not counted as a failure: clients ask without credentials first, and learn from the answer what is wanted.
+    let token = token(&headers).ok_or_else(|| Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        sentence: "send the one-time token, as the password of HTTP Basic or as a Bearer".to_owned(),
+        retry_after: None,
+    })?;
     let certificate = desk.attempt(&peer, OPERATION, move |authority| authority.enrol(&token, &body)).await?;
     tell(OPERATION, &peer, certificate.serial());
     answer_with(&certificate)
@@ -163,9 +166,10 @@ async fn re_enrol(
     State(desk): State<Arc<Desk>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
     const OPERATION: &str = "simplereenroll";
+    let body = read(body).await?;
     expect_request(&headers)?;
     let present = peer.certificate.clone();
     let work = move |authority: &Authority| match present {
@@ -175,6 +179,28 @@ async fn re_enrol(
     let certificate = desk.attempt(&peer, OPERATION, work).await?;
     tell(OPERATION, &peer, certificate.serial());
     answer_with(&certificate)
+}
+
+/// The body of a request, of at most [`REQUEST_LIMIT`] bytes.
+///
+/// What a client sends beyond is read too, up to [`PATIENCE`]: who closes a connection on a client that is still sending
+/// takes the answer away from it (RFC 9112 section 9.6).
+async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
+    let (mut body, mut kept, mut length) = (body.into_data_stream(), Vec::new(), 0);
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| Refusal {
+            status: StatusCode::BAD_REQUEST,
+            sentence: format!("the body ended early: {error}"),
+            retry_after: None,
+        })?;
+        length += piece.len();
+        if length <= REQUEST_LIMIT {
+            kept.extend_from_slice(&piece);
+        } else if length > PATIENCE {
+            break;
+        }
+    }
+    if length > REQUEST_LIMIT { Err(EnrolError::from(RequestError::TooLarge).into()) } else { Ok(kept) }
 }
 
 fn tell(operation: &str, peer: &Peer, serial: &Serial) {
@@ -235,7 +261,7 @@ impl From<EnrolError> for Refusal {
     fn from(error: EnrolError) -> Self {
         let status = match error {
             EnrolError::Token => StatusCode::UNAUTHORIZED,
-            EnrolError::Request(crate::pki::RequestError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            EnrolError::Request(RequestError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             EnrolError::Request(_) => StatusCode::BAD_REQUEST,
             EnrolError::Names(_) | EnrolError::Certificate(_) => StatusCode::FORBIDDEN,
             EnrolError::TooMany => StatusCode::TOO_MANY_REQUESTS,
