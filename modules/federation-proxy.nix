@@ -48,7 +48,7 @@ let
   withoutNulls = lib.filterAttrsRecursive (_: value: value != null);
   unchecked = toml.generate "federation-proxy-unchecked.toml" (withoutNulls written);
   checked = pkgs.runCommandLocal "federation-proxy.toml" { nativeBuildInputs = [ cfg.package ]; } ''
-    federation-proxy check-config --config ${unchecked}
+    federation-proxy check-config --settings-only --config ${unchecked}
     cp ${unchecked} $out
   '';
   canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
@@ -360,7 +360,7 @@ in
         after = [ "network-online.target" ] ++ certificateUnits;
         serviceConfig = import ./lib/hardening.nix // {
           Type = "notify-reload";
-          ExecStart = "${lib.getExe cfg.package} --config ${if canRun then checked else unchecked}";
+          ExecStart = "${lib.getExe cfg.package} run --config ${if canRun then checked else unchecked}";
           User = "federation-proxy";
           Group = "federation-proxy";
           Restart = "always";

@@ -1,4 +1,4 @@
-homeservers = [apotheek, huisarts, vvt]
+homeservers = [apotheek_host, huisarts_host, vvt_host]
 pairs = "/var/lib/federation-ca/certs"
 
 

@@ -2,7 +2,7 @@
 {
   imports = [ ./common/network.nix ];
   nodes.gateway.services.care-federation.ca.est.enable = true;
-  nodes.vvt =
+  nodes.vvt-host =
     { pkgs, ... }:
     {
       services.care-federation.homeserver.backup.enable = true;

@@ -1,4 +1,6 @@
-homeservers = [apotheek, huisarts, vvt]
+import re
+
+homeservers = [apotheek_host, huisarts_host, vvt_host]
 start_all()
 hand_out_ca(gateway, homeservers)
 
@@ -17,9 +19,9 @@ with subtest("no unit may do more than it must"):
         (gateway, "federation-ca-renew.service"),
         (gateway, "federation-ca-est.service"),
         (gateway, "federation-proxy.service"),
-        (vvt, "care-homeserver-secrets.service"),
-        (vvt, "care-homeserver-admin.service"),
-        (vvt, "care-homeserver-backup.service"),
+        (vvt_host, "care-homeserver-secrets.service"),
+        (vvt_host, "care-homeserver-admin.service"),
+        (vvt_host, "care-homeserver-backup.service"),
     ]
     ratings = {unit: exposure(machine, unit) for machine, unit in units}
     assert all(rating <= 1.5 for rating in ratings.values()), ratings
@@ -34,34 +36,34 @@ with subtest("nothing listens but what is declared"):
 
     wait_for_network(gateway, homeservers)
     assert ports(gateway) == {443, 3128, 8003, 8008, 8448, 8449, 9448}, ports(gateway)
-    assert ports(vvt) == {8038}, ports(vvt)
+    assert ports(vvt_host) == {8038}, ports(vvt_host)
 
 with subtest("private listeners cannot be reached from another host"):
     for port in [8008, 8449, 9448]:
-        vvt.fail(f"curl --silent --max-time 2 --insecure --output /dev/null telnet://gateway:{port} </dev/null")
-    vvt.succeed("curl --silent --max-time 5 --output /dev/null http://gateway:8003/config.json")
+        vvt_host.fail(f"curl --silent --max-time 2 --insecure --output /dev/null telnet://gateway:{port} </dev/null")
+    vvt_host.succeed("curl --silent --max-time 5 --output /dev/null http://gateway:8003/config.json")
 
 with subtest("secrets are in no configuration, no argument and no environment"):
-    secrets = vvt.succeed("cat /var/lib/care-homeserver/* /var/lib/care-homeserver-admin/password").split()
+    secrets = vvt_host.succeed("cat /var/lib/care-homeserver/* /var/lib/care-homeserver-admin/password").split()
     assert len(secrets) == 4, "registration, macaroon, form and the administrator's password"
-    vvt.succeed("cat /var/lib/care-homeserver/* /var/lib/care-homeserver-admin/password | grep . > /root/secrets")
+    vvt_host.succeed("cat /var/lib/care-homeserver/* /var/lib/care-homeserver-admin/password | grep . > /root/secrets")
     # -R follows the links of /etc into the store: units, their scripts, Synapse's configuration.
-    vvt.fail("grep -RlF -f /root/secrets /etc/systemd/system /run/current-system/etc 2>/dev/null")
-    vvt.fail("cat $(systemctl cat matrix-synapse.service | grep -o '/nix/store/[^ ]*' | sort -u) | grep -qF -f /root/secrets")
-    vvt.fail("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | grep -qaF -f /root/secrets")
+    vvt_host.fail("grep -RlF -f /root/secrets /etc/systemd/system /run/current-system/etc 2>/dev/null")
+    vvt_host.fail("cat $(systemctl cat matrix-synapse.service | grep -o '/nix/store/[^ ]*' | sort -u) | grep -qF -f /root/secrets")
+    vvt_host.fail("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | grep -qaF -f /root/secrets")
 
 with subtest("secrets are for their owners alone"):
     for path in ["care-homeserver/registration", "care-homeserver-admin/password"]:
-        vvt.fail(f"runuser -u nobody -- cat /var/lib/{path}")
-        vvt.succeed(f"test $(stat -L -c %a /var/lib/{path}) = 600")
+        vvt_host.fail(f"runuser -u nobody -- cat /var/lib/{path}")
+        vvt_host.succeed(f"test $(stat -L -c %a /var/lib/{path}) = 600")
 
 with subtest("a copy of keys and database is made, and old ones go"):
     for _ in range(9):
-        vvt.succeed("systemctl start care-homeserver-backup.service")
-    copies = vvt.succeed("ls /var/backup/care-homeserver").split()
+        vvt_host.succeed("systemctl start care-homeserver-backup.service")
+    copies = vvt_host.succeed("ls /var/backup/care-homeserver").split()
     assert len(copies) == 7, copies
     newest = f"/var/backup/care-homeserver/{copies[-1]}"
-    vvt.succeed(
+    vvt_host.succeed(
         f"cmp {newest}/homeserver.signing.key /var/lib/matrix-synapse/homeserver.signing.key",
         f"cmp {newest}/registration /var/lib/care-homeserver/registration",
         f"sqlite3 {newest}/homeserver.db 'select name from users' | grep '@admin:vvt'",

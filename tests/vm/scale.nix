@@ -1,7 +1,7 @@
 # One of the homeservers on PostgreSQL, Redis and several processes, in a federation with two small ones.
 {
   imports = [ ./common/network.nix ];
-  nodes.vvt = {
+  nodes.vvt-host = {
     services.care-federation.network.homeservers = {
       database = "postgresql";
       workers = 2;

@@ -1,8 +1,8 @@
-import re
+import json
 
 def hand_out_ca(gateway, homeservers):
     """Copies the CA's certificate from the gateway to the homeservers, as an operator does."""
-    gateway.wait_for_unit("federation-ca.service")
+    gateway.wait_for_unit("federation-ca.service", timeout=90)
     certificate = gateway.succeed("cat /var/lib/federation-ca/ca.pem")
     for homeserver in homeservers:
         homeserver.succeed(
@@ -13,9 +13,34 @@ def hand_out_ca(gateway, homeservers):
 
 def wait_for_network(gateway, homeservers):
     """Until the proxy and the homeservers serve."""
-    gateway.wait_for_unit("federation-proxy.service")
+    gateway.wait_for_unit("federation-proxy.service", timeout=90)
     for homeserver in homeservers:
-        homeserver.wait_for_unit("matrix-synapse.service")
-        homeserver.wait_for_unit("care-homeserver-admin.service")
+        homeserver.wait_for_unit("matrix-synapse.service", timeout=90)
+        homeserver.wait_for_unit("care-homeserver-admin.service", timeout=90)
+
+
+def write_target(gateway, homeservers):
+    """Describes the network to `federation-lab verify`, which runs on the gateway: /root/target.toml."""
+    settings = json.loads(gateway.succeed("cat /etc/care-federation-test.json"))
+    target = [
+        'certificate_authority = "/var/lib/federation-ca/ca.pem"',
+        f'egress = "{settings["egress"]}"',
+    ]
+    for homeserver in homeservers:
+        name = homeserver.name.removesuffix("-host")
+        secret = homeserver.succeed("cat /var/lib/care-homeserver/registration")
+        gateway.succeed(f"(umask 077; echo {secret} > /root/{name}.secret)")
+        target += [
+            f"[servers.{name}]",
+            f'admin_address = "{settings["homeservers"][name]}"',
+            f'registration_secret_file = "/root/{name}.secret"',
+        ]
+    target += [
+        "[stranger]",
+        f'synapse = ["{settings["synapse"]}"]',
+        'certificate = "/var/lib/federation-ca/certs/vvt/cert.pem"',
+        'key = "/var/lib/federation-ca/certs/vvt/key.pem"',
+    ]
+    gateway.succeed("cat > /root/target.toml <<'END'\n" + "\n".join(target) + "\nEND")
 
 
