@@ -6,6 +6,7 @@
       database = "postgresql";
       workers = 2;
     };
+    services.care-federation.homeserver.backup.enable = true;
     virtualisation.memorySize = 3072;
   };
 }

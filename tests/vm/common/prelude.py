@@ -1,4 +1,5 @@
 import json
+import shlex
 
 def hand_out_ca(gateway, homeservers):
     """Copies the CA's certificate from the gateway to the homeservers, as an operator does."""
@@ -42,5 +43,41 @@ def write_target(gateway, homeservers):
         'key = "/var/lib/federation-ca/certs/vvt/key.pem"',
     ]
     gateway.succeed("cat > /root/target.toml <<'END'\n" + "\n".join(target) + "\nEND")
+
+
+def register(homeserver, address):
+    """Makes a user on a homeserver; the answer is its access token."""
+    homeserver.succeed(
+        "(umask 077; echo only-for-the-test > /root/password)",
+        "matrix-synapse-register_new_matrix_user -u tester --no-admin --password-file /root/password",
+    )
+    login = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": "tester"},
+        "password": "only-for-the-test",
+    }
+    answer = homeserver.succeed(
+        f"curl --silent --fail {address}/_matrix/client/v3/login -d {shlex.quote(json.dumps(login))}"
+    )
+    return json.loads(answer)["access_token"]
+
+
+def request(machine, server, token, method, path, body, options):
+    """A client's request through the proxy, as seen by curl."""
+    command = ["curl", "--silent", "--max-time", "60", "--cacert", "/var/lib/federation-ca/ca.pem", "-X", method]
+    command += ["-H", f"Authorization: Bearer {token}", *options]
+    if body is not None:
+        command += ["-d", json.dumps(body)]
+    return machine.succeed(shlex.join([*command, f"https://{server}:8448/_matrix/client/v3{path}"]))
+
+
+def client(machine, server, token, method, path, body=None):
+    """The answer to a client's request, which must succeed."""
+    return json.loads(request(machine, server, token, method, path, body, ["--fail-with-body"]))
+
+
+def status(machine, server, token, method, path, body=None):
+    """The status of the answer to a client's request."""
+    return int(request(machine, server, token, method, path, body, ["-o", "/dev/null", "-w", "%{http_code}"]))
 
 
