@@ -86,7 +86,7 @@ with subtest("a renewed certificate is served at once, and no request is lost ov
     )
     new = serial(gateway, "huisarts")
     assert new != old
-    retry(lambda _: served("huisarts") == new, timeout_seconds=30)
+    retry(lambda _: served("huisarts") == new, 30)
     counted = int(vvt_host.succeed("wc -l < /tmp/traffic"))
     vvt_host.wait_until_succeeds(f"test $(wc -l < /tmp/traffic) -gt {counted + 20}", timeout=30)
     vvt_host.succeed("touch /tmp/stop")

@@ -22,7 +22,7 @@ def wait_until_heard(server):
         texts = [event["content"]["body"] for event in found["chunk"] if event["type"] == "m.room.message"]
         return sorted(texts) == sorted(said)
 
-    retry(heard, timeout_seconds=60)
+    retry(heard, 60)
 
 
 with subtest("a room across the network"):
@@ -33,7 +33,7 @@ with subtest("a room across the network"):
     others = ["@tester:apotheek", "@tester:huisarts"]
     room = client(gateway, "vvt", tokens["vvt"], "POST", "/createRoom", {"preset": "private_chat", "invite": others})["room_id"]
     for name in ["apotheek", "huisarts"]:
-        retry(lambda _, name=name: status(gateway, name, tokens[name], "POST", f"/join/{room}", {}) == 200, timeout_seconds=30)
+        retry(lambda _, name=name: status(gateway, name, tokens[name], "POST", f"/join/{room}", {}) == 200, 30)
     say("vvt", "before")
     for name in names:
         wait_until_heard(name)

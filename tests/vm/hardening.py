@@ -50,10 +50,22 @@ with subtest("secrets are in no configuration, no argument and no environment"):
         " cat $file; echo; done | grep . > /root/secrets"
     )
     assert vvt_host.succeed("wc -l < /root/secrets") == "4\n"
-    # -R follows the links of /etc into the store: units, their scripts, Synapse's configuration.
-    vvt_host.fail("grep -RlF -f /root/secrets /etc/systemd/system /run/current-system/etc 2>/dev/null")
-    vvt_host.fail("cat $(systemctl cat matrix-synapse.service | grep -o '/nix/store/[^ ]*' | sort -u) | grep -qF -f /root/secrets")
-    vvt_host.fail("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | grep -qaF -f /root/secrets")
+    # Each search is first seen to find what is there.
+    searches = [
+        # -R follows the links of /etc into the store: units and their scripts.
+        ("matrix-synapse", "grep -RhF {} /etc/systemd/system"),
+        # Synapse's settings, which its unit names.
+        (
+            "federation_custom_ca_list",
+            "cat $(systemctl cat matrix-synapse.service | grep -o '/nix/store/[^ ]*yaml' | sort -u) | grep -F {}",
+        ),
+        ("synapse_homeserver", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -aF {}"),
+        ("LISTEN_FDS=", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -aF {}"),
+    ]
+    for present, search in searches:
+        machine = gateway if present == "LISTEN_FDS=" else vvt_host
+        machine.succeed(search.format(present) + " >/dev/null")
+        vvt_host.fail(search.format("-f /root/secrets"))
 
 with subtest("secrets are for their owners alone"):
     for path in ["care-homeserver/registration", "care-homeserver-admin/password"]:

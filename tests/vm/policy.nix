@@ -8,6 +8,7 @@
     "d /etc/care-federation-members 0755 root root -"
     "f /etc/care-federation-members/list 0644 root root -"
   ];
+  nodes.gateway.networking.hosts."127.0.0.1" = [ "stranger" ];
   nodes.gateway.services.care-federation = {
     # The stranger even has a certificate of the network's CA: it is the list that keeps it out.
     ca = {

@@ -30,7 +30,7 @@ with subtest("what needs no membership stays open: keys and versions"):
 with subtest("written on the list it is admitted, without a restart"):
     gateway.succeed("echo stranger > /etc/care-federation-members/list.new")
     gateway.succeed("mv /etc/care-federation-members/list.new /etc/care-federation-members/list")
-    retry(lambda _: join() == 200, timeout_seconds=30)
+    retry(lambda _: join() == 200, 30)
     assert gateway.get_unit_property("federation-proxy.service", "NRestarts") == "0"
 
 with subtest("taken off the list it is refused again"):
@@ -39,5 +39,5 @@ with subtest("taken off the list it is refused again"):
     other = client(gateway, "vvt", vvt_user, "POST", "/createRoom", {"preset": "public_chat"})["room_id"]
     retry(
         lambda _: status(gateway, "stranger", stranger_user, "POST", f"/join/{other}?via=vvt", {}) == 403,
-        timeout_seconds=30,
+         30,
     )
