@@ -11,16 +11,17 @@ if [ $# -ne 1 ]; then
     exit 64
 fi
 program=$1
-version=0.13.3
-venv=${XDG_CACHE_HOME:-$HOME/.cache}/care-federation/pkilint-$version
+requirements=$(dirname "$0")/pkilint.txt
+venv=${XDG_CACHE_HOME:-$HOME/.cache}/care-federation/pkilint
 
-if [ ! -e "$venv/ready" ]; then
+if ! cmp -s "$requirements" "$venv/installed"; then
     rm -rf "$venv"
-    if ! { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "pkilint==$version"; }; then
-        echo "$0: cannot install pkilint $version into $venv" >&2
+    if ! { python3 -m venv "$venv" &&
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$requirements"; }; then
+        echo "$0: cannot install pkilint into $venv" >&2
         exit 75
     fi
-    touch "$venv/ready"
+    cp "$requirements" "$venv/installed"
 fi
 
 work=$(mktemp -d)

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use crate::service::failure::{Failure, Status};
 
 use super::{
-    authority::{Authority, Session, cannot_sign},
+    authority::{Authority, Session},
     certificate::Certificate,
     clock::readable,
     name::HostName,
@@ -15,6 +15,7 @@ use super::{
     profile::{self, LeafProfile},
     record::{Issued, Origin},
     serial::Serial,
+    signer::cannot_sign,
 };
 
 /// What [`Authority::issue`] did.

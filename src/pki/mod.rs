@@ -19,6 +19,7 @@ mod record;
 mod request;
 mod revoke;
 mod serial;
+mod signer;
 mod token;
 
 pub use authority::{Authority, Creation};

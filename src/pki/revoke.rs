@@ -13,9 +13,10 @@ use crate::service::{
 };
 
 use super::{
-    authority::{Authority, Session, cannot_sign},
+    authority::{Authority, Session},
     record::{Issued, Reason, Revocation},
     serial::Serial,
+    signer::cannot_sign,
     token,
 };
 

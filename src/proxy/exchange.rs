@@ -112,11 +112,11 @@ const ENOUGH: usize = 64 * 1024;
 /// Carries a request to its homeserver and the response back.
 pub(crate) async fn exchange<C: Client>(
     worker: &Worker,
-    forward: Forward,
+    mut forward: Forward,
     client: &mut C,
     timer: &mut Timer,
 ) -> Outcome {
-    let mut outgoing = Outgoing::new(&forward, worker.shared.settings.limits.body_bytes);
+    let mut outgoing = Outgoing::new(&mut forward, worker.shared.settings.limits.body_bytes);
     let pool = worker.pool(forward.server);
     let mut kept = pool.take(!forward.idempotent || forward.body != Length::None);
     loop {
@@ -355,9 +355,9 @@ pub(crate) async fn answer<C: Client>(
 // === impl Outgoing ===
 
 impl Outgoing {
-    fn new(forward: &Forward, most: u64) -> Self {
+    fn new(forward: &mut Forward, most: u64) -> Self {
         Self {
-            bytes: forward.head.clone(),
+            bytes: std::mem::take(&mut forward.head),
             sent: 0,
             body: forward.body,
             ended: forward.body == Length::None,

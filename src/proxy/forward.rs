@@ -36,7 +36,7 @@ pub(crate) struct Prepared {
 pub(crate) struct Forward {
     /// The number of the server.
     pub(crate) server: usize,
-    /// The head, with the empty line that ends it.
+    /// The head, with the empty line that ends it; the exchange takes it.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Length,
     /// Whether the method is HEAD, so that the response has no body.

@@ -161,17 +161,16 @@ fn prepare(worker: &Worker, caller: &Caller, request: &Request<RecvStream>) -> (
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     // Two hosts that differ are one of those messages that two programs read differently (RFC 9113 section 8.3.1).
     let ambiguous = matches!((authority, host), (Some(authority), Some(host)) if authority != host);
-    let mut room = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut count = 0;
-    for (place, (name, value)) in room.iter_mut().zip(headers) {
-        *place = Field { name: name.as_str(), value: value.as_bytes() };
-        count += 1;
-    }
+    let fields: Vec<Field<'_>> = headers
+        .iter()
+        .take(MOST_HEADERS)
+        .map(|(name, value)| Field { name: name.as_str(), value: value.as_bytes() })
+        .collect();
     let head = RequestHead {
         method: request.method().as_str(),
         target: request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         authority: authority.or(host).unwrap_or_default(),
-        fields: room.get(..count).unwrap_or_default(),
+        fields: &fields,
     };
     let length = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let takes_body = matches!(head.method, "POST" | "PUT" | "PATCH");
@@ -288,10 +287,12 @@ impl Client for StreamClient {
     }
 
     fn end(&mut self, trailers: &[u8]) {
-        let mut room = [httparse::EMPTY_HEADER; 32];
-        let fields: HeaderMap = trailer_fields(trailers, &mut room).filter_map(header).collect();
-        self.trailers = (!fields.is_empty()).then_some(fields);
         self.ended = true;
+        if !trailers.is_empty() {
+            let mut room = [httparse::EMPTY_HEADER; 32];
+            let fields: HeaderMap = trailer_fields(trailers, &mut room).filter_map(header).collect();
+            self.trailers = (!fields.is_empty()).then_some(fields);
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
@@ -329,10 +330,15 @@ impl Client for StreamClient {
 
 fn response(head: &ResponseHead<'_>) -> Response<()> {
     let connection = connection_names_fields(head.fields);
-    let fields = head.fields.iter().filter(|field| !is_hop_by_hop(field, head.fields, connection));
+    let mut headers = HeaderMap::with_capacity(head.fields.len());
+    for field in head.fields.iter().filter(|field| !is_hop_by_hop(field, head.fields, connection)) {
+        if let Some((name, value)) = header(field) {
+            headers.append(name, value);
+        }
+    }
     let mut response = Response::new(());
     *response.status_mut() = head.status;
-    response.headers_mut().extend(fields.filter_map(header).map(|(name, value)| (Some(name), value)));
+    *response.headers_mut() = headers;
     response
 }
 

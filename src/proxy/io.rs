@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
@@ -10,10 +11,12 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     time::{Instant, Sleep},
 };
 use tokio_rustls::server::TlsStream;
+
+use crate::service::listeners::Listener;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -27,6 +30,12 @@ pub(crate) enum Socket {
 pub(crate) enum Stream {
     Plain(Socket),
     Tls(Box<TlsStream<Socket>>),
+}
+
+/// A listening socket in the event queue of a runtime.
+pub(crate) enum Watched {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// A deadline that is cheap to move: the timer of the runtime is touched only when the deadline comes closer, or when
@@ -128,6 +137,27 @@ macro_rules! delegate_io {
 }
 delegate_io!(Socket, Tcp, Unix);
 delegate_io!(Stream, Plain, Tls);
+
+// === impl Watched ===
+
+impl Watched {
+    pub(crate) fn new(listener: Listener) -> io::Result<Self> {
+        match listener {
+            Listener::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            Listener::Unix(listener) => UnixListener::from_std(listener).map(Self::Unix),
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, address) = listener.accept().await?;
+                Ok((Socket::Tcp(socket), Some(address.ip().to_canonical())))
+            }
+            Self::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
+        }
+    }
+}
 
 // === impl Timer ===
 

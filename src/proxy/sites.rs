@@ -17,13 +17,14 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::services::ServeDir;
 
 use super::{
     gate::Gate,
+    io::Watched,
     settings::{Limits, StaticSite},
+    worker::{EXHAUSTED, is_of_one_connection},
 };
 
 /// What Element's documentation asks of every answer.
@@ -73,7 +74,7 @@ async fn cache(request: Request, next: Next) -> Response<Body> {
 /// Serves a router on a listener until the proxy stops: bounded as all connections are, and cut by the caller after the
 /// drain time.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Watched,
     router: Router,
     limits: Limits,
     gate: Arc<Gate>,
@@ -87,13 +88,14 @@ pub(crate) async fn serve(
         };
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections at the moment");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(EXHAUSTED).await;
                 continue;
             }
         };
-        let Ok(place) = gate.connection(Some(address.ip())) else { continue };
+        let Ok(place) = gate.connection(address) else { continue };
         let (router, stop) = (router.clone(), stop.clone());
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(limits.idle_time.get()).max_headers(limits.header_count);

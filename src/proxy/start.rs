@@ -9,7 +9,6 @@ use std::{
 
 use prometheus_client::registry::Registry;
 use tokio::{
-    net::TcpListener,
     runtime::{Builder, Runtime},
     sync::{Notify, mpsc},
 };
@@ -19,10 +18,11 @@ use super::{
     certificates::Certificates,
     egress::Targets,
     gate::Gate,
+    io::Watched,
     metrics::Metrics,
     policy::Policy,
     route::Router,
-    settings::{Settings, StaticSite},
+    settings::{Limits, Settings, StaticSite},
     sites, watch,
     worker::{self, Arrival, Door, Role, Shared},
 };
@@ -60,6 +60,9 @@ struct Aside {
     admin: Vec<Listener>,
     sites: Vec<(StaticSite, Vec<Listener>)>,
 }
+
+/// Open connections to the admin address.
+const ADMIN_CONNECTIONS: usize = 64;
 
 // === impl Proxy ===
 
@@ -250,20 +253,18 @@ fn control(
         let (stop, limits) = (&shared.stop, &shared.settings.limits);
         let health = watch::health(shared);
         let admin_routes = admin::router(Arc::new(registry), health);
-        let routed = aside.admin.into_iter().map(|listener| (listener, admin_routes.clone()));
+        // An operator gets in also when the proxy is full.
+        let own = Arc::new(Gate::new(&Limits { connections: ADMIN_CONNECTIONS, ..limits.clone() }));
+        let routed = aside.admin.into_iter().map(|listener| (listener, admin_routes.clone(), Arc::clone(&own)));
         let mut all: Vec<_> = routed.collect();
         for (site, listeners) in aside.sites {
             let routes = sites::router(&site);
-            all.extend(listeners.into_iter().map(|listener| (listener, routes.clone())));
+            all.extend(listeners.into_iter().map(|listener| (listener, routes.clone(), Arc::clone(&shared.gate))));
         }
-        for (listener, routes) in all {
-            let Listener::Tcp(listener) = listener else {
-                tracing::warn!("static sites and the admin address are served over TCP alone");
-                continue;
-            };
-            match TcpListener::from_std(listener) {
+        for (listener, routes, gate) in all {
+            match Watched::new(listener) {
                 Ok(listener) => {
-                    let (gate, connections) = (Arc::clone(&shared.gate), connections.clone());
+                    let connections = connections.clone();
                     tokio::spawn(sites::serve(listener, routes, limits.clone(), gate, stop.clone(), connections));
                 }
                 Err(error) => {

@@ -26,12 +26,13 @@ pub(crate) async fn run(shared: Arc<Shared>, reload: Arc<Notify>) {
         if let Some(watcher) = &mut watcher {
             watch(watcher, &shared);
         }
+        // Once they are watched, files are read: a change before that would go unnoticed.
+        take_over(&shared);
         tokio::select! {
             () = shared.stop.cancelled() => return,
             _ = timeout(POLL, reload.notified()) => {}
         }
         tokio::time::sleep(SETTLE).await;
-        take_over(&shared);
     }
 }
 
@@ -60,14 +61,15 @@ fn directories(shared: &Shared) -> BTreeSet<PathBuf> {
     let certificates = shared.certificates.iter().flat_map(|certificates| certificates.files());
     let mut found = BTreeSet::new();
     for file in certificates.chain(shared.policy.file()) {
-        // `certs/vvt/cert.pem`, where `certs/vvt` is a link that is swapped: `certs` must be watched too.
-        for directory in file.ancestors().skip(1).take(2) {
-            found.insert(or_here(directory));
-            found.extend(directory.canonicalize());
+        let directory = or_here(file.parent().unwrap_or(file));
+        if directory.is_symlink() {
+            // `certs/vvt/cert.pem`, where `certs/vvt` is a link that is swapped in `certs`.
+            found.insert(or_here(directory.parent().unwrap_or(&directory)));
         }
         if let Ok(real) = file.canonicalize() {
             found.extend(real.parent().map(Path::to_owned));
         }
+        found.insert(directory);
     }
     found
 }

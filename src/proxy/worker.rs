@@ -19,7 +19,7 @@ use std::{
 use http::StatusCode;
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpStream, UnixStream},
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc},
     task::spawn_local,
@@ -32,7 +32,7 @@ use super::{
     forward::{Caller, Record, too_many},
     gate::{self, Gate},
     h1, h2,
-    io::{Socket, Stream},
+    io::{Socket, Stream, Watched},
     metrics::Metrics,
     policy::Policy,
     route::{Named, Router},
@@ -129,7 +129,7 @@ pub(crate) struct Presence {
 const IMBALANCE: usize = 2;
 
 /// How long accepting pauses when the system has no descriptors or memory left.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+pub(crate) const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// How often idle connections to homeservers are looked through.
 const TIDY: Duration = Duration::from_secs(5);
@@ -294,33 +294,6 @@ impl Drop for Presence {
     }
 }
 
-/// A listening socket in this worker's event queue.
-enum Watched {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-// === impl Watched ===
-
-impl Watched {
-    fn new(listener: Listener) -> io::Result<Self> {
-        match listener {
-            Listener::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
-            Listener::Unix(listener) => UnixListener::from_std(listener).map(Self::Unix),
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, address) = listener.accept().await?;
-                Ok((Socket::Tcp(socket), Some(address.ip().to_canonical())))
-            }
-            Self::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
-        }
-    }
-}
-
 /// Accepts connections until the proxy stops.
 async fn accept(worker: Rc<Worker>, door: Door, others: Vec<mpsc::UnboundedSender<Arrival>>) {
     let role = door.role;
@@ -348,7 +321,7 @@ async fn accept(worker: Rc<Worker>, door: Door, others: Vec<mpsc::UnboundedSende
 }
 
 /// Whether an error of accept(2) is only of the connection that it would have given.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(crate) fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

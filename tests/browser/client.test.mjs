@@ -19,6 +19,11 @@ const ROOM = "Medicatie";
 let directory, lab, browser, page, doctor, room;
 const complaints = [];
 
+function complain(text, url) {
+  // The SDK tries features that are not in the specification yet; Synapse rightly answers 404.
+  if (!(text.includes("404") && url.includes("/_matrix/client/unstable/"))) complaints.push(`${text} ${url}`);
+}
+
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "care-federation-browser-"));
   lab = await Lab.up(join(directory, "state"), await standInClient(join(directory, "element")));
@@ -27,7 +32,7 @@ before(async () => {
   browser = await chromium.launch({ executablePath, args: ARGUMENTS });
   page = await browser.newPage();
   page.setDefaultTimeout(PATIENCE);
-  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  page.on("console", (message) => message.type() === "error" && complain(message.text(), message.location().url));
   page.on("pageerror", (error) => complaints.push(String(error)));
 });
 

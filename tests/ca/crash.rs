@@ -59,7 +59,7 @@ fn a_reader_beside_renewals_soon_sees_a_pair() {
     let pairs = Authority::pairs(home.directory.path());
     thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..60 {
+            for _ in 0..30 {
                 home.authority.renew(&[], true).unwrap()[0].1.as_ref().unwrap();
             }
             done.store(true, Ordering::Relaxed);

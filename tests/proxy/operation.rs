@@ -227,3 +227,18 @@ fn the_access_log_holds_no_query() {
     assert_eq!(backend.last().fields("x-request-id"), [line["id"].as_str().unwrap()]);
     assert!(!text.contains("secret"), "{text}");
 }
+
+#[test]
+fn the_book_names_every_setting_and_its_default() {
+    let book = include_str!("../../docs/src/proxy.md");
+    let defaults = toml::Table::try_from(care_federation::proxy::settings::Settings::default()).unwrap();
+    for (key, value) in defaults["limits"].as_table().unwrap() {
+        let value = value.as_str().map_or_else(|| value.to_string(), |text| format!("`{text}`"));
+        assert!(book.contains(&format!("| `{key}` | {value} |")), "{key} = {value}");
+    }
+    for table in ["log", "listen", "policy", "egress"] {
+        for key in defaults[table].as_table().unwrap().keys() {
+            assert!(book.contains(&format!("| `{table}.{key}` |")), "{table}.{key}");
+        }
+    }
+}

@@ -340,8 +340,7 @@ fn read_body<S: Read>(stream: &mut S, head: &str, until_close: bool) -> Vec<u8> 
             body.clear();
         }
     } else if !fields(head, "transfer-encoding").is_empty() {
-        loop {
-            let Some(line) = read_line(stream) else { break };
+        while let Some(line) = read_line(stream) {
             let size = usize::from_str_radix(line.trim(), 16).unwrap();
             let mut chunk = vec![0; size];
             if stream.read_exact(&mut chunk).is_err() {

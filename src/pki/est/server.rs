@@ -1,34 +1,20 @@
 //! The EST server: TLS with a certificate of the authority's own, renewed and reloaded while it runs.
 
 use std::{
-    io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use axum::{Extension, Router};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
-};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    signal::unix::Signal,
-    sync::Semaphore,
-    time::timeout,
-};
-use tokio_rustls::TlsAcceptor;
+use tokio::{signal::unix::Signal, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
@@ -42,22 +28,18 @@ use crate::{
     },
 };
 
-use super::routes::{self, Desk, Peer};
+use super::{
+    crowd::Crowd,
+    door::{Door, Socket},
+    routes::{self, Desk},
+};
 
 /// Most connections at a time. A network has a few hosts; what comes above waits in the kernel's queue.
 const CONNECTIONS: usize = 256;
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long a client may take to send the head of a request.
-const HEADER_TIME: Duration = Duration::from_secs(10);
-/// How long a connection may last: an enrolment is one request.
-const CONNECTION_TIME: Duration = Duration::from_secs(120);
 /// How long the open connections may take to end when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
 /// How often to look whether certificates or the revocation list are due.
 const MAINTENANCE: Duration = Duration::from_secs(3600);
-/// Largest head of a request, in bytes.
-const HEAD: usize = 16 * 1024;
 
 /// How the server runs.
 #[derive(Clone, Debug)]
@@ -162,13 +144,14 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let app = routes::router(Arc::new(Desk::new(&self.directory, self.metrics.clone())));
         let tasks = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let (slots, crowd) = (Arc::new(Semaphore::new(CONNECTIONS)), Crowd::default());
         for listener in &self.listeners {
             let door = Door {
                 socket: Socket::new(listener)?,
                 tls: Arc::clone(&self.tls),
                 app: app.clone(),
                 slots: Arc::clone(&slots),
+                crowd: crowd.clone(),
             };
             tasks.spawn(door.accept(stop.clone(), tasks.clone()));
         }
@@ -291,102 +274,4 @@ fn server_config(
         .with_single_cert(chain, pair.key.serialize_der().try_into()?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// One listening socket and what it needs to serve.
-struct Door {
-    socket: Socket,
-    tls: Arc<ArcSwap<ServerConfig>>,
-    app: Router,
-    slots: Arc<Semaphore>,
-}
-
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-// === impl Socket ===
-
-impl Socket {
-    fn new(listener: &Listener) -> Result<Self, Failure> {
-        let socket = match listener {
-            Listener::Tcp(socket) => socket.try_clone().and_then(TcpListener::from_std).map(Self::Tcp),
-            Listener::Unix(socket) => socket.try_clone().and_then(UnixListener::from_std).map(Self::Unix),
-        };
-        socket.map_err(|error| Failure::new(Status::Unavailable, "cannot use a listening socket").because(error))
-    }
-
-    async fn accept(&self) -> io::Result<(Box<dyn Stream>, IpAddr)> {
-        match self {
-            Self::Tcp(socket) => {
-                let (stream, address) = socket.accept().await?;
-                Ok((Box::new(stream), address.ip()))
-            }
-            Self::Unix(socket) => Ok((Box::new(socket.accept().await?.0), routes::THIS_MACHINE)),
-        }
-    }
-}
-
-/// Any connection.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-// === impl Door ===
-
-impl Door {
-    /// Takes connections until `stop`, then waits for those that are open to end.
-    async fn accept(self, stop: CancellationToken, tasks: TaskTracker) {
-        let graceful = GracefulShutdown::new();
-        loop {
-            let slot = tokio::select! {
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
-                () = stop.cancelled() => break,
-            };
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = stop.cancelled() => break,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, most likely: connections that end give some back.
-                    warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let acceptor = TlsAcceptor::from(self.tls.load_full());
-            let connection = serve(stream, address, acceptor, self.app.clone(), graceful.watcher());
-            tasks.spawn(async move {
-                let _slot = slot;
-                if timeout(CONNECTION_TIME, connection).await.is_err() {
-                    debug!(%address, "a connection lasted too long and was cut");
-                }
-            });
-        }
-        // Nobody new gets in while the others leave.
-        drop(self.socket);
-        graceful.shutdown().await;
-    }
-}
-
-async fn serve(stream: Box<dyn Stream>, address: IpAddr, acceptor: TlsAcceptor, app: Router, watcher: Watcher) {
-    let stream = match timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%address, %error, "a TLS handshake failed"),
-        Err(_) => return debug!(%address, "a TLS handshake took too long"),
-    };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let certificate = certificate.and_then(|first| Certificate::from_der(first.clone().into_owned()).ok());
-    let peer = Peer { address, certificate: certificate.map(Arc::new) };
-    let service = TowerToHyperService::new(app.layer(Extension(peer)));
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        debug!(%address, %error, "a connection ended with an error");
-    }
 }

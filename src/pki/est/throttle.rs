@@ -65,7 +65,7 @@ impl Window {
 }
 
 /// The network that counts as one caller: an IPv6 host has at least 2⁶⁴ addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address => address,

@@ -19,7 +19,7 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Time that a connection may be silent: between requests, within a body, or in a tunnel. Default: `75s`.
     pub idle_time: Period,
-    /// Time from a request's head to the head of its response. Longer than the long poll of `/sync` (30 s in Element,
+    /// Time from the last byte of a request to the head of its response. Longer than the long poll of `/sync` (30 s in Element,
     /// others ask for more) and of Synapse's federation calls. Over it: 504. Default: `180s`.
     pub request_time: Period,
     /// Time to connect to a homeserver. Over it: 504. Default: `5s`.
