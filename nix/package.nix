@@ -18,6 +18,7 @@ rustPlatform.buildRustPackage {
     fileset = lib.fileset.unions [
       ../Cargo.toml
       ../Cargo.lock
+      ../benches
       ../src
       ./network.toml
       (lib.fileset.fileFilter (file: file.hasExt "rs") ../tests)
@@ -41,8 +42,10 @@ rustPlatform.buildRustPackage {
       $out/bin/$program man man
       for shell in bash fish zsh; do
         $out/bin/$program completions $shell > $program.$shell
+        if [ -s $program.$shell ]; then
+          installShellCompletion --cmd $program --$shell $program.$shell
+        fi
       done
-      installShellCompletion --cmd $program --bash $program.bash --fish $program.fish --zsh $program.zsh
     done
     installManPage man/*
   '';
