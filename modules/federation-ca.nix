@@ -337,6 +337,8 @@ in
         socketConfig = {
           FileDescriptorName = "est";
           BindIPv6Only = "both";
+          # Sockets come before the network, so that an address may not be there yet.
+          FreeBind = true;
           NoDelay = true;
         };
       };

@@ -332,6 +332,8 @@ in
           Service = "federation-proxy.service";
           FileDescriptorName = name;
           BindIPv6Only = "both";
+          # Sockets come before the network, so that an address may not be there yet.
+          FreeBind = true;
           Backlog = 4096;
           NoDelay = true;
           SocketUser = "federation-proxy";

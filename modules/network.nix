@@ -363,13 +363,6 @@ in
             }
           ) names
         );
-
-        # The egress and the containers' addresses are there once the bridge is.
-        systemd.sockets.federation-proxy-egress = {
-          wants = [ "${bridge}-netdev.service" ];
-          after = [ "network-addresses-${bridge}.service" ];
-          socketConfig.FreeBind = true;
-        };
       })
     ]
   );
