@@ -49,10 +49,12 @@ with subtest("it renews with its certificate, without the token, and its service
     newcomer.wait_until_succeeds("test -e /run/uses-certificate-reloaded")
 
 with subtest("a used token is worth nothing"):
-    newcomer.fail(
-        f"(umask 077; echo {token} > /tmp/token); federation-ca --dir /tmp/thief enrol newcomer --server https://ca:8449"
-        " --ca /etc/care-federation/ca.pem --token-file /tmp/token"
+    newcomer.succeed(f"(umask 077; echo {token} > /tmp/token)")
+    said = newcomer.fail(
+        "federation-ca --dir /tmp/thief enrol newcomer --server https://ca:8449"
+        " --ca /etc/care-federation/ca.pem --token-file /tmp/token 2>&1"
     )
+    assert "new one-time token" in said, said
 
 with subtest("the network runs on the CA's certificates"):
     for homeserver in homeservers:
@@ -127,7 +129,8 @@ with subtest("a revoked host is on the revocation list and can renew no more"):
         "runuser -u federation-ca -- federation-ca --dir /var/lib/federation-ca revoke newcomer"
     )
     gateway.succeed(f"openssl crl -in /var/lib/federation-ca/crl.pem -noout -text | grep -i {revoked}")
-    newcomer.fail(
+    said = newcomer.fail(
         "runuser -u federation-ca -g federation-ca -G users -- federation-ca --dir /var/lib/federation-ca"
-        " enrol newcomer --server https://ca:8449 --group users --force"
+        " enrol newcomer --server https://ca:8449 --group users --force 2>&1"
     )
+    assert "one-time token" in said, said
