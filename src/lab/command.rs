@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use super::{places::Places, ports::Ports};
+use super::{install::Synapse, places::Places, ports::Ports};
 use crate::service::{
     command::Common,
     failure::{Failure, Status},
@@ -88,6 +88,9 @@ enum Command {
     },
     #[command(flatten)]
     Common(Common),
+    /// Install Synapse where that was not done, and print the command that runs it, one argument a line
+    #[command(hide = true)]
+    Synapse,
     /// Run one of the network's own programs
     #[command(subcommand, hide = true)]
     Program(programs::Command),
@@ -120,6 +123,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Up(start) => block_on(async |stop| running::up(&options, &start, &stop).await),
         Command::Down => block_on(async |_| inspect::down(&options).await),
         Command::Status { json } => block_on(async |_| inspect::status(&options, json).await),
+        Command::Synapse => block_on(async |stop| {
+            let synapse = Synapse::obtain(&options.places()?, &stop).await?;
+            synapse.command.iter().for_each(|argument| println!("{}", argument.display()));
+            Ok(())
+        }),
         Command::Users(command) => block_on(async |_| users::run(&options, command).await),
         Command::Verify(arguments) => block_on(async |stop| {
             tokio::select! {
