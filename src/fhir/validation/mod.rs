@@ -251,4 +251,6 @@ fn invariant(path: &str, text: &str) -> Issue {
 }
 
 #[cfg(test)]
+pub(crate) mod made_up;
+#[cfg(test)]
 mod tests;
