@@ -4,6 +4,8 @@
 //! `HFS=…/run` instead starts one for the tests: a program that is called with a port and an empty directory and then
 //! serves FHIR R4 on that port of 127.0.0.1. The tests write to the server and leave there what they wrote.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{
     env,
     net::TcpListener,

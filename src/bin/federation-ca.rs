@@ -1,3 +1,10 @@
 //! The program `federation-ca`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use care_federation::{pki::command, service::failure};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    failure::finish("federation-ca", command::run(command::Arguments::parse()))
+}

@@ -1,0 +1,8 @@
+#![no_main]
+//! `cargo +nightly fuzz run request_head`: see the check of this name.
+
+#[path = "../checks/proxy.rs"]
+#[allow(dead_code)]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::request_head(data));

@@ -1,0 +1,105 @@
+//! The life of a network: starting, stopping, dying, coming back.
+
+use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::{
+    client::{block_on, log_in},
+    lab::{Lab, Running, is_empty, wait_until},
+};
+
+fn process_of(lab: &Lab, program: &str) -> Pid {
+    let number = lab.status()["programs"][program]["process"].as_i64().unwrap();
+    Pid::from_raw(number.try_into().unwrap()).unwrap()
+}
+
+#[test]
+fn demo_proves_the_network_and_leaves_nothing_running() {
+    let lab = Lab::new();
+    let element = lab.element();
+    let demo = lab.command(&["demo", "--port-offset", "auto", "--element", element.to_str().unwrap()]);
+    let (status, said) = Running::start(&demo).end();
+    assert!(status.success(), "{said}");
+    assert!(said.contains("All 29 steps passed") && said.contains("across apotheek, huisarts, vvt."), "{said}");
+    assert!(lab.processes().is_empty());
+}
+
+#[test]
+fn state_survives_down_and_sudden_death_and_reset_removes_it() {
+    let lab = Lab::new();
+    let up = lab.up();
+    let added = lab.succeed(&["users", "add", "dora@vvt"]);
+    let (user, password) = added.trim().split_once(' ').unwrap();
+    let words = json!({ "msgtype": "m.text", "body": "Tot morgen" });
+    let (room, event) = block_on(async {
+        let session = log_in(&lab.network(), user, password).await;
+        let path = ["client", "v3", "createRoom"];
+        let room = session.call_for(Method::POST, &path, Some(json!({})), "/room_id").await.unwrap();
+        let event = session.send(&room, "m.room.message", words.clone()).await.unwrap();
+        (room, event)
+    });
+    assert!(lab.succeed(&["down"]).contains("has stopped"));
+    let (status, said) = up.end();
+    assert!(status.success(), "{said}");
+    assert!(lab.processes().is_empty());
+
+    let up = lab.up();
+    block_on(async {
+        let session = log_in(&lab.network(), user, password).await;
+        let path = ["client", "v3", "rooms", &room, "event", &event];
+        assert_eq!(session.call(Method::GET, &path, None).await.unwrap()["content"], words);
+    });
+
+    up.signal(Signal::KILL);
+    up.end();
+    lab.wait_for_silence();
+    let status = lab.run(&["status"]);
+    assert_eq!(status.status.code(), Some(69), "{status:?}");
+    assert_eq!(lab.status(), Value::Null);
+
+    let up = lab.up();
+    up.signal(Signal::TERM);
+    let (status, said) = up.end();
+    assert!(status.success(), "{said}");
+    lab.succeed(&["reset", "--yes"]);
+    assert!(is_empty(&lab.state()));
+}
+
+#[test]
+fn what_crashes_is_started_again() {
+    let lab = Lab::new();
+    let mut up = lab.up();
+    for program in ["vvt", "proxy"] {
+        let before = process_of(&lab, program);
+        kill_process(before, Signal::KILL).unwrap();
+        up.wait_for(&format!("{program} ended by itself (killed by signal 9); starting it again"));
+        up.wait_for(&format!("{program}: serves after"));
+        wait_until("the status tells of the restart", || {
+            let state = &lab.status()["programs"][program];
+            state["restarts"] == 1 && state["ready"] == true
+        });
+        assert_ne!(process_of(&lab, program), before);
+    }
+    let report: Value = serde_json::from_str(&lab.succeed(&["verify", "--json"])).unwrap();
+    assert!(report["steps"].as_array().unwrap().iter().all(|step| step["verdict"] == "passed"), "{report:#}");
+    up.signal(Signal::INT);
+    let (status, said) = up.end();
+    assert!(status.success(), "{said}");
+    assert!(lab.processes().is_empty());
+}
+
+#[test]
+fn an_interrupted_start_leaves_nothing_running() {
+    let lab = Lab::new();
+    let element = lab.element();
+    let arguments = ["--port-offset", "auto", "--element", element.to_str().unwrap()];
+    for (command, moment) in [("up", "Starting "), ("demo", "ok ")] {
+        let mut starting = Running::start(&lab.command(&[&[command], &arguments[..]].concat()));
+        starting.wait_for(moment);
+        starting.signal(Signal::INT);
+        let (status, said) = starting.end();
+        assert_eq!(status.code(), Some(130), "{command}: {said}");
+        assert!(lab.processes().is_empty(), "{command}: {said}");
+    }
+}
