@@ -1,0 +1,88 @@
+//! How to reach a FHIR server elsewhere.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// How to reach a FHIR server elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Its base address, `https://fhir.example.nl/r4`.
+    pub base: String,
+    /// A file that holds a bearer token. Read again for each request, so it can be renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// A PEM file with a client certificate, its chain, and its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    /// A PEM file with the only authorities to trust; without it, those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Log in by SMART backend services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smart: Option<Smart>,
+    /// How long an answer may take, in seconds.
+    pub timeout_seconds: u64,
+    /// How often a call that may be repeated is tried before it counts as failed.
+    pub attempts: u32,
+    /// How to learn what changed.
+    pub changes_by: ChangesBy,
+}
+
+/// SMART backend services: the OAuth 2 grant `client_credentials` with `private_key_jwt` (SMART App Launch 2.2).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smart {
+    /// The id under which the client is registered.
+    pub client_id: String,
+    /// A PEM file (PKCS #8) with the private key: P-384 for ES384, or RSA for RS384.
+    pub key_file: PathBuf,
+    /// The key's id in the registered key set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// Where tokens are given; without it, what the server's `.well-known/smart-configuration` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    /// The scopes to ask for.
+    #[serde(default = "all_scopes")]
+    pub scope: String,
+}
+
+/// How to learn what changed on a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangesBy {
+    /// `Type?_lastUpdated=ge…&_sort=_lastUpdated`: the newest versions, oldest change first, page by page.
+    #[default]
+    Search,
+    /// `Type/_history?_since=…`: every version; all of them since the last look are held in memory.
+    History,
+}
+
+fn all_scopes() -> String {
+    "system/*.cruds".to_owned()
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            base: String::new(),
+            token_file: None,
+            certificate_file: None,
+            ca_file: None,
+            smart: None,
+            timeout_seconds: 30,
+            attempts: 3,
+            changes_by: ChangesBy::default(),
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.max(1))
+    }
+}

@@ -1,0 +1,473 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fhir::server::{Effect, Mode};
+
+struct Opened {
+    repository: Repository,
+    directory: tempfile::TempDir,
+}
+
+fn open() -> Opened {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = reopen(&directory);
+    Opened { repository, directory }
+}
+
+fn reopen(directory: &tempfile::TempDir) -> Repository {
+    Repository::open(&directory.path().join("fhir.db"), "http://localhost/fhir").unwrap()
+}
+
+fn resource(value: Value) -> Resource {
+    serde_json::from_value(value).unwrap()
+}
+
+fn message(event: &str, sent: &str) -> Resource {
+    resource(json!({
+        "resourceType": "Communication", "status": "completed", "sent": sent,
+        "identifier": [{"system": "https://matrix.org/event-id", "value": event}],
+        "partOf": [{"reference": "CommunicationRequest/t"}],
+        "subject": {"reference": "Patient/p"},
+        "payload": [{"contentString": "hallo"}]
+    }))
+}
+
+fn query(text: &str) -> Query {
+    Query::parse(text).unwrap()
+}
+
+async fn found(repository: &Repository, kind: ResourceType, text: &str) -> Vec<String> {
+    let page = repository.search(kind, &query(text)).await.unwrap();
+    page.matches().map(|resource| resource.id().unwrap().to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_resource_is_kept_in_all_its_versions() {
+    let opened = open();
+    let made = opened.repository.create(message("$1", "2026-11-22T10:00:00Z"), None).await.unwrap();
+    assert_eq!(made.effect, Effect::Created);
+    let id = made.resource.id().unwrap();
+    let mut changed = made.resource.clone();
+    changed.members_mut().insert("status".into(), "entered-in-error".into());
+    let updated = opened.repository.update(changed.clone(), Condition::VersionIs("1")).await.unwrap();
+    assert_eq!((updated.effect, updated.resource.version()), (Effect::Updated, Some("2")));
+    let unchanged = opened.repository.update(changed.clone(), Condition::Always).await.unwrap();
+    assert_eq!((unchanged.effect, unchanged.resource.version()), (Effect::Unchanged, Some("2")));
+    let stale = opened.repository.update(changed, Condition::VersionIs("1")).await.unwrap_err();
+    assert!(matches!(stale, FhirError::VersionConflict(_)), "{stale}");
+
+    drop(opened.repository);
+    let again = reopen(&opened.directory);
+    let kind = ResourceType::Communication;
+    assert_eq!(again.vread(kind, &id, "1").await.unwrap(), made.resource);
+    assert_eq!(FhirServer::read(&again, kind, &id).await.unwrap(), updated.resource);
+    for absent in ["0", "3", "01", "+1", "x"] {
+        assert!(matches!(again.vread(kind, &id, absent).await, Err(FhirError::NotFound(_))), "{absent}");
+    }
+    let history = again.history(HistoryOf::Instance(kind, &id), None, None).await.unwrap();
+    let versions: Vec<_> = history.matches().map(|version| version.version().unwrap().to_owned()).collect();
+    assert_eq!(versions, ["2", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_creates_at_once_make_one() {
+    let opened = open();
+    let unless = Query::identifier("https://matrix.org/event-id", "$1");
+    let creates = (0..64).map(|_| {
+        let (repository, unless) = (opened.repository.clone(), unless.clone());
+        tokio::spawn(async move { repository.create(message("$1", "2026-11-22"), Some(&unless)).await.unwrap() })
+    });
+    let written: Vec<Written> = join_all(creates).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(written.iter().filter(|written| written.effect == Effect::Created).count(), 1);
+    assert!(written.iter().all(|one| one.resource == written[0].resource));
+    assert_eq!(found(&opened.repository, ResourceType::Communication, "").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ids_and_moments_grow_and_no_change_is_missed() {
+    let opened = open();
+    let creates = (0..100).map(|number| {
+        let repository = opened.repository.clone();
+        tokio::spawn(async move { repository.create(message(&number.to_string(), "2026"), None).await.unwrap() })
+    });
+    let reader = async {
+        let (mut cursor, mut seen) = (None, Vec::new());
+        while seen.len() < 100 {
+            let changes = opened.repository.changes(&[ResourceType::Communication], cursor.as_ref(), 7).await.unwrap();
+            seen.extend(changes.resources);
+            cursor = Some(changes.next);
+            tokio::task::yield_now().await;
+        }
+        seen
+    };
+    let (_, seen) = futures_util::future::join(join_all(creates), reader).await;
+    let ids: Vec<_> = seen.iter().map(|resource| resource.id().unwrap()).collect();
+    let moments: Vec<_> =
+        seen.iter().map(|resource| resource.last_updated().unwrap().moments().unwrap().start).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b) && moments.is_sorted_by(|a, b| a < b));
+}
+
+#[tokio::test]
+async fn searches_find_what_they_should() {
+    let Opened { repository, directory: _directory } = open();
+    for (id, value) in [
+        (
+            "p",
+            json!({"resourceType": "Patient", "birthDate": "1950-02", "name": [{"family": "Müller", "given": ["Zoë"]}],
+                     "identifier": [{"system": "http://s", "value": "1|2"}], "telecom": [{"system": "email", "value": "a@b"}]}),
+        ),
+        ("q", json!({"resourceType": "Patient", "birthDate": "1960-01-01", "name": [{"text": "Jan Mulder"}]})),
+        (
+            "t",
+            json!({"resourceType": "CommunicationRequest", "status": "active", "basedOn": [{"reference": "CareTeam/c"}]}),
+        ),
+        (
+            "c",
+            json!({"resourceType": "CareTeam", "status": "active", "subject": {"reference": "http://localhost/fhir/Patient/p"},
+                     "participant": [{"member": {"reference": "Practitioner/d"}}, {"member": {"identifier": {"system": "u", "value": "9"}}}]}),
+        ),
+        ("d", json!({"resourceType": "Practitioner", "active": true})),
+        (
+            "k",
+            json!({"resourceType": "Task", "status": "requested", "intent": "order", "owner": {"reference": "Practitioner/d"},
+                     "focus": {"reference": "Communication/m1"}, "for": {"reference": "Patient/p"}}),
+        ),
+        (
+            "m1",
+            json!({"resourceType": "Communication", "status": "completed", "sent": "2026-11-22T10:00:00Z",
+                      "subject": {"reference": "Patient/p"}, "partOf": [{"reference": "CommunicationRequest/t"}]}),
+        ),
+        (
+            "m2",
+            json!({"resourceType": "Communication", "status": "entered-in-error", "sent": "2026-11-23T10:00:00+02:00",
+                      "subject": {"reference": "https://elsewhere/fhir/Patient/p"}, "meta": {"tag": [{"system": "t", "code": "x"}]}}),
+        ),
+    ] {
+        let mut value = resource(value);
+        value.set_id(&id.parse().unwrap());
+        repository.update(value, Condition::Absent).await.unwrap();
+    }
+    use ResourceType::*;
+    for (kind, text, ids) in [
+        (Patient, "name=muller", vec!["p"]),
+        (Patient, "name=mul", vec!["p"]),
+        (Patient, "name:contains=MULDER", vec!["q"]),
+        (Patient, "name:exact=Zoë", vec!["p"]),
+        (Patient, "name:exact=zoe", vec![]),
+        (Patient, "identifier=http://s|1\\|2", vec!["p"]),
+        (Patient, "identifier=1\\|2", vec!["p"]),
+        (Patient, "identifier=http://s|", vec!["p"]),
+        (Patient, "identifier=|1\\|2", vec![]),
+        (Patient, "identifier:missing=true", vec!["q"]),
+        (Patient, "email=a@b", vec!["p"]),
+        (Patient, "phone=a@b", vec![]),
+        (Patient, "birthdate=1950", vec!["p"]),
+        (Patient, "birthdate=gt1950", vec!["q"]),
+        (Patient, "birthdate=ge1950-02&birthdate=lt1960", vec!["p"]),
+        (Patient, "birthdate=eb1950-02", vec![]),
+        (Patient, "_id=q,p", vec!["p", "q"]),
+        (CareTeam, "patient=p", vec!["c"]),
+        (CareTeam, "patient=Patient/p&status=active,proposed", vec!["c"]),
+        (CareTeam, "subject:Patient=p", vec!["c"]),
+        (CareTeam, "participant=Practitioner/d", vec!["c"]),
+        (CareTeam, "participant:identifier=u|9", vec!["c"]),
+        (CareTeam, "patient.name=zoe", vec!["c"]),
+        (CommunicationRequest, "based-on=CareTeam/c", vec!["t"]),
+        (CommunicationRequest, "based-on:CareTeam.patient.identifier=http://s|1\\|2", vec!["t"]),
+        (Communication, "part-of=CommunicationRequest/t", vec!["m1"]),
+        (Communication, "status:not=completed", vec!["m2"]),
+        (Communication, "patient=Patient/p", vec!["m1"]),
+        (Communication, "patient=https://elsewhere/fhir/Patient/p", vec!["m2"]),
+        (Communication, "sent=2026-11-22", vec!["m1"]),
+        (Communication, "sent=ge2026-11-23T08:00:00Z", vec!["m2"]),
+        (Communication, "_tag=t|x", vec!["m2"]),
+        (Communication, "_sort=-sent", vec!["m2", "m1"]),
+        (Communication, "_sort=status,-_id", vec!["m1", "m2"]),
+        (Communication, "_lastUpdated=gt2100", vec![]),
+        (Task, "owner=Practitioner/d&status=requested&focus=Communication/m1", vec!["k"]),
+        (Task, "focus.status=completed", vec!["k"]),
+    ] {
+        assert_eq!(found(&repository, kind, text).await, ids, "{kind}?{text}");
+    }
+    let page = repository.search(Task, &query("_include=Task:focus&_include=Task:owner&_revinclude=Task:focus")).await;
+    let modes: Vec<_> =
+        page.unwrap().entries.iter().map(|entry| (entry.resource.type_name().to_owned(), entry.mode)).collect();
+    let expected = [("Task", Mode::Match), ("Communication", Mode::Include), ("Practitioner", Mode::Include)];
+    assert_eq!(modes, expected.map(|(name, mode)| (name.to_owned(), mode)));
+    let page =
+        repository.search(Communication, &query("_id=m1&_revinclude=Task:focus&_include=Communication:patient")).await;
+    let ids: Vec<_> = page.unwrap().entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
+    assert_eq!(ids, ["m1", "k", "p"]);
+}
+
+#[tokio::test]
+async fn what_a_query_asks_wrongly_is_refused() {
+    let Opened { repository, directory: _directory } = open();
+    for text in [
+        "nonsense=1",
+        "status:above=x",
+        "sent=yesterday",
+        "sent=zz2026",
+        "_count=x",
+        "_sort=nonsense",
+        "_include=x",
+        "_include=Communication:status",
+        "_cursor=x",
+        "_cursor=WzEsMl0",
+        "part-of=a/b/c",
+        "part-of:Nonsense=1",
+        "status=",
+        "status.x=1",
+        "_total=x",
+        "_id=a_b",
+        "part-of:missing=x",
+        "identifier=a|b|c",
+        "_summary=true",
+    ] {
+        let error = repository.search(ResourceType::Communication, &query(text)).await.unwrap_err();
+        assert_eq!(crate::fhir::outcome::of(&error).0, 400, "{text}: {error}");
+    }
+    let many = format!("_id={}", vec!["a"; 500].join(","));
+    assert!(repository.search(ResourceType::Communication, &query(&many)).await.is_ok());
+    let many = format!("status={}", vec!["a"; 500].join(","));
+    assert!(repository.search(ResourceType::Communication, &query(&many)).await.is_ok());
+    let many = vec![many; 51].join("&");
+    assert!(repository.search(ResourceType::Communication, &query(&many)).await.is_err());
+}
+
+#[tokio::test]
+async fn pages_hold_everything_once_even_while_others_write() {
+    let Opened { repository, directory: _directory } = open();
+    for number in 0..25 {
+        repository.create(message(&format!("${number}"), &format!("2026-11-{:02}", 25 - number)), None).await.unwrap();
+    }
+    for sort in ["", "&_sort=sent", "&_sort=-_lastUpdated", "&_sort=status,-sent"] {
+        let mut page =
+            repository.search(ResourceType::Communication, &query(&format!("_count=10{sort}"))).await.unwrap();
+        assert!(page.total >= Some(25));
+        let mut ids = Vec::new();
+        loop {
+            ids.extend(page.matches().map(|resource| resource.id().unwrap()));
+            repository.create(message("new", "2030"), None).await.unwrap();
+            let Some(next) = page.next else { break };
+            page = repository.follow(&next).await.unwrap();
+        }
+        let mut distinct = ids.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert!(distinct.len() == ids.len() && ids.len() >= 25, "{sort}: {} of {}", distinct.len(), ids.len());
+    }
+    let mut page = repository.history(HistoryOf::Type(ResourceType::Communication), None, Some(10)).await.unwrap();
+    let total = usize::try_from(page.total.unwrap()).unwrap();
+    let mut seen = 0;
+    loop {
+        seen += page.entries.len();
+        let Some(next) = page.next else { break };
+        page = repository.follow(&next).await.unwrap();
+    }
+    assert_eq!(seen, total);
+    let since = DateTime::now();
+    let nothing = repository.history(HistoryOf::System, Some(&since), None).await.unwrap();
+    assert_eq!((nothing.entries.len(), nothing.total), (0, Some(0)));
+}
+
+fn bundle(kind: &str, entries: Value) -> Bundle {
+    resource(json!({"resourceType": "Bundle", "type": kind, "entry": entries})).to().unwrap()
+}
+
+#[tokio::test]
+async fn a_transaction_ties_its_resources_together() {
+    let Opened { repository, directory: _directory } = open();
+    repository
+        .create(resource(json!({"resourceType": "Patient", "identifier": [{"system": "s", "value": "1"}]})), None)
+        .await
+        .unwrap();
+    let uuid = "urn:uuid:c757873d-ec9a-4326-a141-556f43239520";
+    let entries = json!([
+        {"request": {"method": "POST", "url": "Communication"}, "resource": {
+            "resourceType": "Communication", "status": "completed", "partOf": [{"reference": uuid}],
+            "identifier": [{"system": "urn:ietf:rfc:3986", "value": uuid}],
+            "subject": {"reference": "Patient?identifier=s|1"}}},
+        {"fullUrl": uuid, "request": {"method": "POST", "url": "CommunicationRequest", "ifNoneExist": "identifier=x|1"},
+            "resource": {"resourceType": "CommunicationRequest", "status": "active", "identifier": [{"system": "x", "value": "1"}]}},
+        {"request": {"method": "PUT", "url": "Practitioner/d"}, "resource": {"resourceType": "Practitioner", "id": "d"}},
+        {"request": {"method": "GET", "url": "Practitioner/d"}},
+        {"request": {"method": "GET", "url": "Practitioner?_id=d"}}
+    ]);
+    let answer = repository.transact(bundle("transaction", entries.clone())).await.unwrap();
+    let status: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap().status.unwrap()).collect();
+    assert_eq!(status, ["201 Created", "201 Created", "201 Created", "200 OK", "200 OK"]);
+    let written: crate::fhir::resources::Communication =
+        answer.entry[0].resource.clone().unwrap().into_typed().unwrap();
+    let thread = answer.entry[1].resource.clone().unwrap().key().unwrap();
+    assert_eq!(written.part_of[0].key().unwrap(), thread);
+    assert_eq!(written.identifier[0].value.as_deref(), Some(uuid));
+    assert!(written.subject.unwrap().reference.unwrap().starts_with("Patient/"));
+
+    let again = repository.transact(bundle("transaction", entries)).await.unwrap();
+    assert_eq!(again.entry[1].resource.clone().unwrap().key().unwrap(), thread);
+}
+
+#[tokio::test]
+async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can() {
+    let Opened { repository, directory: _directory } = open();
+    let good =
+        json!({"request": {"method": "POST", "url": "Practitioner"}, "resource": {"resourceType": "Practitioner"}});
+    for bad in [
+        json!({"request": {"method": "DELETE", "url": "Practitioner/d"}}),
+        json!({"request": {"method": "GET", "url": "Practitioner/nobody"}}),
+        json!({"request": {"method": "POST", "url": "Practitioner"}, "resource": {"resourceType": "Practitioner", "nonsense": 1}}),
+        json!({"request": {"method": "POST", "url": "Practitioner"}, "resource": {"resourceType": "Patient"}}),
+        json!({"request": {"method": "PUT", "url": "Practitioner/d", "ifMatch": "W/\"7\""}, "resource": {"resourceType": "Practitioner", "id": "d"}}),
+        json!({"request": {"method": "POST", "url": "Communication"}, "resource": {
+            "resourceType": "Communication", "status": "completed", "subject": {"reference": "Patient?identifier=none|1"}}}),
+        json!({"request": {"method": "POST", "url": "Practitioner"}}),
+        json!({"resource": {"resourceType": "Practitioner"}}),
+    ] {
+        let entries = json!([good, bad]);
+        let error = repository.transact(bundle("transaction", entries.clone())).await.unwrap_err();
+        assert!(!error.is_temporary(), "{error}");
+        assert_eq!(found(&repository, ResourceType::Practitioner, "_summary=count").await.len(), 0);
+        let total = repository.search(ResourceType::Practitioner, &query("_count=0")).await.unwrap().total;
+        assert_eq!(total, Some(0), "{bad}");
+    }
+    let twice = json!({"request": {"method": "PUT", "url": "Practitioner/d"}, "resource": {"resourceType": "Practitioner", "id": "d"}});
+    assert!(repository.transact(bundle("transaction", json!([twice, twice]))).await.is_err());
+    let bad = json!({"request": {"method": "DELETE", "url": "Practitioner/d"}});
+    let answer = repository.transact(bundle("batch", json!([good, bad, good]))).await.unwrap();
+    let status: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap().status.unwrap()).collect();
+    assert_eq!(status, ["201 Created", "405 Method Not Allowed", "201 Created"]);
+    assert!(repository.transact(bundle("collection", json!([]))).await.is_err());
+}
+
+#[tokio::test]
+async fn an_update_by_search_finds_or_makes_its_resource() {
+    let Opened { repository, directory: _directory } = open();
+    let patient = |name: &str| {
+        resource(
+            json!({"resourceType": "Patient", "name": [{"text": name}], "identifier": [{"system": "s", "value": "1"}]}),
+        )
+    };
+    let by = query("identifier=s|1");
+    assert_eq!(repository.update_where(patient("a"), &by).await.unwrap().effect, Effect::Created);
+    let second = repository.update_where(patient("b"), &by).await.unwrap();
+    assert_eq!((second.effect, second.resource.version()), (Effect::Updated, Some("2")));
+    repository.create(patient("c"), None).await.unwrap();
+    assert!(matches!(repository.update_where(patient("d"), &by).await, Err(FhirError::MultipleMatches(_))));
+    assert!(matches!(repository.create(patient("d"), Some(&by)).await, Err(FhirError::MultipleMatches(_))));
+    assert!(repository.create(patient("d"), Some(&query("_count=1"))).await.is_err());
+    assert!(repository.create(patient("d"), Some(&Query::new())).await.is_err());
+}
+
+#[tokio::test]
+async fn audit_events_are_never_changed() {
+    let Opened { repository, directory: _directory } = open();
+    let event = resource(json!({
+        "resourceType": "AuditEvent", "type": {"code": "access"}, "recorded": "2026-11-22T10:00:00Z", "action": "R",
+        "agent": [{"requestor": true, "altId": "@a:b"}], "source": {"observer": {"display": "bridge"}},
+        "entity": [{"what": {"reference": "Communication/1/_history/1"}}]
+    }));
+    let mut made = repository.create(event, None).await.unwrap().resource;
+    for text in ["entity=Communication/1/_history/1", "entity=Communication/1", "altid=@a:b", "date=2026-11-22"] {
+        assert_eq!(found(&repository, ResourceType::AuditEvent, text).await.len(), 1, "{text}");
+    }
+    made.members_mut().insert("action".into(), "U".into());
+    let error = repository.update(made, Condition::Always).await.unwrap_err();
+    assert!(matches!(error, FhirError::NotSupported(_)), "{error}");
+}
+
+#[tokio::test]
+async fn subscriptions_are_owed_what_matches() {
+    let Opened { repository, directory: _directory } = open();
+    let subscription = |criteria: &str| {
+        resource(json!({
+            "resourceType": "Subscription", "status": "active", "reason": "test", "criteria": criteria,
+            "channel": {"type": "rest-hook", "endpoint": "http://127.0.0.1:9/hook"}
+        }))
+    };
+    let made = repository.create(subscription("Communication?status=completed"), None).await.unwrap().resource;
+    assert_eq!(made.to::<Subscription>().unwrap().status, Some(SubscriptionStatus::Requested));
+    let first = repository.owed().await.unwrap();
+    assert_eq!(first.len(), 1);
+    repository.delivered(first[0].clone()).await.unwrap();
+    repository.set_subscription(made.id().unwrap(), SubscriptionStatus::Active, None).await.unwrap();
+    assert_eq!(repository.owed().await.unwrap(), []);
+
+    let mut draft = message("$1", "2026");
+    draft.members_mut().insert("status".into(), "preparation".into());
+    repository.create(draft, None).await.unwrap();
+    assert_eq!(repository.owed().await.unwrap(), []);
+    repository.create(message("$2", "2026"), None).await.unwrap();
+    repository.create(message("$3", "2026"), None).await.unwrap();
+    let owed = repository.owed().await.unwrap();
+    assert_eq!(owed.len(), 1);
+    repository.failed(owed[0].id.clone(), 7).await.unwrap();
+    assert_eq!((repository.owed().await.unwrap()[0].attempts, repository.owed().await.unwrap()[0].due), (1, 7));
+    repository.delivered(owed[0].clone()).await.unwrap();
+    assert_eq!(repository.owed().await.unwrap(), []);
+
+    for wrong in ["Communication?nonsense=1", "Nonsense", "Bundle?_id=1", ""] {
+        assert!(repository.create(subscription(wrong), None).await.is_err(), "{wrong}");
+    }
+    let mut with_payload = subscription("Communication");
+    with_payload.members_mut()["channel"]["payload"] = "application/fhir+json".into();
+    assert!(repository.create(with_payload, None).await.is_err());
+}
+
+/// Not a test of its own: what `an_acknowledged_write_survives_a_kill` runs in a process of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "runs until it is killed"]
+async fn writes_until_killed() {
+    let path = std::env::var_os("FHIR_TEST_DATABASE").unwrap();
+    let repository = Repository::open(Path::new(&path), "http://localhost/fhir").unwrap();
+    let writers = (0..8).map(|writer| {
+        let repository = repository.clone();
+        async move {
+            for number in 0.. {
+                let event = format!("{writer}/{number}");
+                repository.create(message(&event, "2026"), None).await.unwrap();
+                println!("acknowledged {event}");
+            }
+        }
+    });
+    join_all(writers).await;
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_survives_a_kill() {
+    use std::{io::BufRead as _, process};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fhir.db");
+    let mut acknowledged: Vec<String> = Vec::new();
+    for wanted in [1, 40, 200] {
+        let name = "fhir::repository::tests::writes_until_killed";
+        let mut child = process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--ignored", "--nocapture"])
+            .env("FHIR_TEST_DATABASE", &path)
+            .stdout(process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let is_one = |line: &String| line.contains("acknowledged ");
+        acknowledged.extend(lines.by_ref().filter(is_one).take(wanted));
+        child.kill().unwrap();
+        // What was still in the pipe was acknowledged too; the last line may be cut off.
+        acknowledged.extend(lines.filter(is_one).filter(|line| line.matches('/').count() == 1));
+        child.wait().unwrap();
+
+        let repository = Repository::open(&path, "http://localhost/fhir").unwrap();
+        let total = repository.search(ResourceType::Communication, &query("_count=0")).await.unwrap().total.unwrap();
+        assert!(usize::try_from(total).unwrap() + 1 >= acknowledged.len(), "{total} of {}", acknowledged.len());
+        for line in acknowledged.iter().rev().skip(1).take(20) {
+            let event = line.split("acknowledged ").nth(1).unwrap();
+            let found = repository
+                .search(ResourceType::Communication, &Query::identifier("https://matrix.org/event-id", event))
+                .await;
+            assert!(!found.unwrap().entries.is_empty(), "{event}");
+        }
+        let check = repository.read_with(|_, connection| {
+            connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).map_err(pool::storage)
+        });
+        assert_eq!(check.await.unwrap(), "ok");
+    }
+}
