@@ -19,7 +19,13 @@ pub const SHARE: f64 = 0.7;
 pub const HIGHEST: &str = "http1-64";
 
 /// The longest that opening connections, or one measurement besides its own length, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The share of a measurement's length that a peer must have used of its core; kernel ticks of 10 ms are coarse.
+const ENOUGH: f64 = 0.3;
+
+/// How many times its length a measurement may last for that.
+const MOST_LENGTHS: u32 = 10;
 
 /// One thing that is measured with one fresh process of each peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub enum Rate {
 /// What one measurement found. Fields that a case does not measure are absent.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sample {
+    /// The round, from 1.
+    pub round: u32,
     /// Requests that were counted.
     pub requests: u64,
     /// CPU time of the peer a request, in microseconds.
@@ -201,7 +209,13 @@ async fn open(
 async fn steady(mut load: Load, peer: &Process, options: &Options) -> Result<(Sample, Vec<Vec<Connection>>)> {
     load.run_for(options.warm_up()).await?;
     let (meter, before) = (Meter::start(peer, options)?, load.progress.answered());
-    load.run_for(options.length()).await?;
+    loop {
+        load.run_for(options.length()).await?;
+        // On a machine that others keep busy it takes longer until there is enough CPU time to be worth dividing.
+        if options.quick || meter.is_worth(options.length().mul_f64(ENOUGH), options.length() * MOST_LENGTHS)? {
+            break;
+        }
+    }
     let answered = load.progress.answered();
     let sample = Sample { answered, ..meter.stop(answered - before)? };
     ensure!(sample.requests > 0, "no request was answered");
@@ -247,6 +261,11 @@ impl<'a> Meter<'a> {
             peer_time: peer.cpu_time()?,
             start: Instant::now(),
         })
+    }
+
+    /// Whether the peer has used `enough` CPU time, or this has lasted `longest`.
+    fn is_worth(&self, enough: Duration, longest: Duration) -> Result<bool> {
+        Ok(self.peer.cpu_time()?.saturating_sub(self.peer_time) >= enough || self.start.elapsed() >= longest)
     }
 
     fn stop(self, requests: u64) -> Result<Sample> {

@@ -154,10 +154,11 @@ impl Measurement {
         match self.least_disturbed(case, peer, &program, rate).await {
             Ok(samples) => {
                 for (id, sample) in samples {
+                    let sample = Sample { round: round + 1, ..sample };
                     if id == HIGHEST {
                         highest.insert(peer, sample.rate);
                     }
-                    eprintln!("{}", report::line(round, peer, &id, &sample));
+                    eprintln!("{}", report::line(peer, &id, &sample));
                     self.results.add(&id, peer, sample);
                 }
             }

@@ -95,7 +95,7 @@ impl Peer {
     fn arguments(self, directory: &Path, file: &Path) -> Vec<String> {
         let (directory, file) = (directory.display().to_string(), file.display().to_string());
         let arguments: &[&str] = match self {
-            Self::FederationProxy => &["--config", &file],
+            Self::FederationProxy => &["--config", &file, "run"],
             Self::Nginx => &["-p", &directory, "-c", &file],
             Self::Haproxy => &["-db", "-f", &file],
             Self::Caddy => &["run", "--adapter", "caddyfile", "--config", &file],

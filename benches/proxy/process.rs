@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 const TICK: Duration = Duration::from_millis(10);
 
 /// How long a process may take to stop before it is killed.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running program with its children; dropped, it is stopped.
 pub struct Process {

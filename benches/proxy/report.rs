@@ -161,14 +161,15 @@ impl Results {
         }
     }
 
-    fn numbers(&self, id: &str, peer: Peer, measure: &Measure) -> Vec<f64> {
+    /// The numbers of a peer in a case, by round; a round that failed is missing.
+    fn numbers(&self, id: &str, peer: Peer, measure: &Measure) -> BTreeMap<u32, f64> {
         let samples = self.samples.get(id).and_then(|peers| peers.get(&peer));
-        samples.into_iter().flatten().filter_map(measure.of).collect()
+        samples.into_iter().flatten().filter_map(|sample| Some((sample.round, (measure.of)(sample)?))).collect()
     }
 
     fn cell(&self, id: &str, peer: Peer, measure: &Measure) -> String {
         let digits = measure.digits;
-        match Spread::of(self.numbers(id, peer, measure)) {
+        match Spread::of(self.numbers(id, peer, measure).into_values()) {
             Some(Spread { median, least, most }) => {
                 format!("**{median:.digits$}** ({least:.digits$}–{most:.digits$})")
             }
@@ -180,8 +181,8 @@ impl Results {
     fn ratio(&self, id: &str, measure: &Measure, others: &[Peer]) -> Option<Spread> {
         let ours = self.numbers(id, Peer::FederationProxy, measure);
         let others: Vec<_> = others.iter().map(|peer| self.numbers(id, *peer, measure)).collect();
-        Spread::of(ours.into_iter().enumerate().filter_map(|(round, ours)| {
-            let best = others.iter().filter_map(|other| other.get(round).copied()).min_by(f64::total_cmp)?;
+        Spread::of(ours.into_iter().filter_map(|(round, ours)| {
+            let best = others.iter().filter_map(|other| other.get(&round).copied()).min_by(f64::total_cmp)?;
             Some(ours / best)
         }))
     }
@@ -195,8 +196,8 @@ fn ratio_cell(spread: Option<Spread>) -> String {
 }
 
 /// One measurement, for whoever watches.
-pub fn line(round: u32, peer: Peer, id: &str, sample: &Sample) -> String {
-    let mut text = format!("round {}: {id:<18} {:<16} {:>8.0}/s", round + 1, peer.name(), sample.rate);
+pub fn line(peer: Peer, id: &str, sample: &Sample) -> String {
+    let mut text = format!("round {}: {id:<18} {:<16} {:>8.0}/s", sample.round, peer.name(), sample.rate);
     let parts = [
         ("µs CPU", sample.cpu_us),
         ("% busy", Some(sample.busy * 100.0)),

@@ -1,4 +1,4 @@
-//! Numbers over repeated rounds.
+//! Numbers over repeated rounds. Tested in `tests/measurements.rs`.
 
 use serde::Serialize;
 

@@ -7,6 +7,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::control::or_another;
 use crate::service::{failure::Failure, files};
 
 /// The right to install one thing into the cache; given back when it is dropped or the process ends.
@@ -26,7 +27,7 @@ impl Turn {
     /// # Errors
     /// When the cache cannot be written.
     pub async fn take(cache: &Path, what: &str) -> anyhow::Result<Self> {
-        files::make_directory(cache)?;
+        files::make_directory(cache).map_err(|failure| or_another(failure, cache, "--cache"))?;
         let path = cache.join(format!("{what}.lock"));
         let file = fs::File::create(&path).map_err(|error| files::cannot("write", &path, error))?;
         let file = if file.try_lock().is_ok() {

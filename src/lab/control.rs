@@ -75,7 +75,7 @@ impl Lock {
     /// # Errors
     /// When another lab holds it, and says which; when the directory cannot be written.
     pub fn take(places: &Places) -> Result<Self, Failure> {
-        files::make_directory(places.state())?;
+        files::make_directory(places.state()).map_err(|failure| or_another(failure, places.state(), "--state"))?;
         let path = places.lock();
         let file = fs::File::create(&path).map_err(|error| files::cannot("write", &path, error))?;
         match try_lock(&file) {
@@ -171,6 +171,15 @@ impl Running {
             }
         }
     }
+}
+
+/// Tells a user who may not write to a directory that there is another way.
+pub(super) fn or_another(failure: Failure, directory: &Path, option: &str) -> Failure {
+    if failure.status() == Status::NoPermission {
+        let directory = directory.display();
+        return failure.remedy(format!("Give this user access to {directory}, or name another with {option}."));
+    }
+    failure
 }
 
 /// Tries for a moment: another terminal that only looks whether a lab runs holds the lock for microseconds.

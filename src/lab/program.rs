@@ -94,7 +94,7 @@ impl Program {
         self
     }
 
-    /// Keeps from it how this user reaches the world: proxies and the like.
+    /// Keeps from it how this user reaches the world (proxies and the like), and settings meant for other daemons.
     #[must_use]
     pub fn offline(mut self) -> Self {
         self.offline = true;
@@ -140,7 +140,8 @@ impl Program {
             .env("PYTHONUNBUFFERED", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         if self.offline {
-            for name in UNWANTED {
+            let settings = env::vars_os().map(|(name, _)| name).filter(|name| is_a_setting(name));
+            for name in UNWANTED.iter().map(OsString::from).chain(settings) {
                 command.env_remove(name);
             }
         }
@@ -150,6 +151,11 @@ impl Program {
         let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         Ok(Child { name: self.name.clone(), process, group })
     }
+}
+
+/// Whether a variable is a setting of a daemon of this project: the lab's daemons have theirs from files alone.
+fn is_a_setting(name: &OsStr) -> bool {
+    ["FEDERATION_PROXY_", "FHIR_BRIDGE_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
 }
 
 /// This program's file. A replaced file (`cargo build` under a running lab) is still run: the kernel holds it.

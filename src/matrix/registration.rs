@@ -5,7 +5,7 @@
 
 mod namespaces;
 
-use std::path::Path;
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use ruma::{OwnedUserId, ServerName, UserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -215,6 +215,20 @@ impl Registration {
     pub fn controls(&self, user: &UserId, server: &ServerName) -> bool {
         user.server_name() == server
             && (user.localpart() == self.sender_localpart || self.namespaces.users(user.as_str()))
+    }
+
+    /// The remarks on a file, and whether others than its owner and group can read the tokens in it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn remarks_on(&self, path: &Path) -> Result<Vec<String>, Failure> {
+        let mut remarks = self.remarks(&files::read_text(path, LIMIT)?);
+        let mode = std::fs::metadata(path).map_err(|error| files::cannot("read", path, error))?.mode();
+        if mode & 0o007 != 0 {
+            let path = path.display();
+            remarks.push(format!("everybody on this machine can read the tokens in {path}: chmod 640 {path}"));
+        }
+        Ok(remarks)
     }
 
     /// What is legal in this file but will surprise: for `check-config` and the start-up log. No tokens.

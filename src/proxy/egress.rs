@@ -130,7 +130,7 @@ async fn open(worker: &Worker, asked: &str) -> Result<(Socket, gate::Permit), An
 /// (RFC 9110 section 9.3.6), so that reading to the empty line takes no more.
 async fn read_target(socket: &mut Socket) -> Result<Option<String>, Answer> {
     let bad = |reason: &str| Answer::error(StatusCode::BAD_REQUEST, reason);
-    let (mut head, mut filled) = ([0; HEAD], 0);
+    let (mut head, mut filled) = (vec![0; HEAD], 0);
     loop {
         let Some(room) = head.get_mut(filled..).filter(|room| !room.is_empty()) else {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

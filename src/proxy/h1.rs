@@ -20,7 +20,7 @@ use super::{
     forward::{Caller, Prepared},
     http1::{
         body::{Decoder, Length, trailer_fields},
-        buffer::{Buffer, SIZE},
+        buffer::{Buffer, SIZE, keep_output, spare_output},
         head::{
             Bounds, Field, Framing, Refusal, ResponseHead, connection_names_fields, is_hop_by_hop, named, read_request,
         },
@@ -288,6 +288,9 @@ impl Connection {
     }
 
     fn write_status(&mut self, head: &ResponseHead<'_>) {
+        if self.out.capacity() == 0 {
+            self.out = spare_output();
+        }
         let code = head.status.as_str().as_bytes();
         for part in [b"HTTP/1.1 ", code, b" ", head.reason.as_bytes(), b"\r\n"] {
             self.out.extend_from_slice(part);
@@ -443,13 +446,25 @@ impl Client for Connection {
             }
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|_| Lost::Gone)?;
-        // An idle connection keeps little.
-        if self.out.capacity() > 4096 {
-            self.out = Vec::new();
-        } else {
-            self.out.clear();
+        if !self.out.is_empty() {
+            keep_output(std::mem::take(&mut self.out));
         }
         self.written = 0;
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let bytes = size(serve);
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
     }
 }

@@ -250,13 +250,14 @@ impl Worker {
         let presence = self.enter();
         presence.settle().await;
         match role {
-            Role::Egress => egress::serve(self, socket, connection, presence).await,
+            Role::Egress => Box::pin(egress::serve(self, socket, connection, presence)).await,
             Role::Plain => {
                 let caller = Caller::new(address, Named::default(), false, connection);
                 h1::serve(self, Stream::Plain(socket), caller, presence).await;
             }
             Role::Tls => {
-                let Some(accepted) = tls::accept(&self, socket).await else { return };
+                // In a box, so that an open connection does not keep the room that its handshake took.
+                let Some(accepted) = Box::pin(tls::accept(&self, socket)).await else { return };
                 let caller = Caller::new(address, accepted.named, true, connection);
                 let stream = Stream::Tls(accepted.stream);
                 if accepted.http2 {
@@ -391,5 +392,20 @@ async fn tidy(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(TIDY).await;
         worker.pools.iter().for_each(Pool::tidy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_connection_is_small() {
+        let bytes = size(Worker::serve);
+        assert!(bytes <= 4 * 1024, "{bytes} bytes");
     }
 }

@@ -14,30 +14,34 @@ pub(crate) const NAME: &str = "zorg.test";
 /// Largest file that this homeserver takes.
 pub(crate) const UPLOAD_LIMIT: u64 = 1 << 20;
 
+/// Runs a command as long as somebody holds its standard input, and removes a directory after it.
+const KEEPER: &str =
+    r#"directory=$1; shift; "$@" </dev/null & child=$!; cat; kill "$child"; wait "$child"; rm -rf -- "$directory""#;
+
 /// A running Synapse. It ends with this process, however that ends.
 pub(crate) struct Synapse {
     pub(crate) url: String,
     _process: Child,
-    _directory: tempfile::TempDir,
 }
 
 impl Synapse {
     /// Starts Synapse and waits until it serves.
     pub(crate) fn start(command: &[String], services: &[&Registration]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap().keep();
         let port = free_port();
-        let configuration = configure(directory.path(), port, services);
-        let socket = directory.path().join("notify");
+        let configuration = configure(&directory, port, services);
+        let socket = directory.join("notify");
         let ready = UnixDatagram::bind(&socket).unwrap();
         ready.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-        // The shell ends Synapse when this process no longer holds its standard input.
+        // The shell ends Synapse, and removes its files, when this process no longer holds its standard input.
         let process = Command::new("sh")
-            .args(["-c", "\"$@\" </dev/null & child=$!; cat; kill \"$child\"; wait \"$child\"", "synapse"])
+            .args(["-c", KEEPER, "sh"])
+            .arg(&directory)
             .args(command)
             .arg("-c")
             .arg(&configuration)
             .env("NOTIFY_SOCKET", &socket)
-            .current_dir(directory.path())
+            .current_dir(&directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -50,7 +54,7 @@ impl Synapse {
                 break;
             }
         }
-        Self { url: format!("http://127.0.0.1:{port}"), _process: process, _directory: directory }
+        Self { url: format!("http://127.0.0.1:{port}"), _process: process }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 use care_federation::pki::{Authority, AuthorityProfile, Clock, Creation, LeafProfile, Outcome, Reason, Renewal};
 use time::{Duration, OffsetDateTime};
 
-use super::support::{Home, openssl, profile, text};
+use super::support::{Home, openssl, profile, text, workspace};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -153,7 +153,7 @@ fn a_revoked_certificate_stays_on_one_list_beyond_its_life() {
 
 #[test]
 fn two_at_once_make_one_authority_and_one_certificate() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = workspace();
     let issue = || {
         let (authority, creation) = Authority::open_or_create(directory.path(), &profile()).unwrap();
         (creation, authority.issue(&LeafProfile::new("vvt")).unwrap())

@@ -19,7 +19,7 @@ use care_federation::{
 use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
-use super::support::{Home, openssl, text};
+use super::support::{Home, openssl, text, workspace};
 
 /// An authority with its enrolment server on a free port.
 struct Office {
@@ -386,7 +386,7 @@ fn rsa_requests_are_served_too_and_weak_ones_refused() {
 #[test]
 fn the_client_enrols_renews_and_otherwise_leaves_things_alone() {
     let office = Office::open();
-    let host = tempfile::tempdir().unwrap();
+    let host = workspace();
     let mut client = office.client(host.path().join("host"));
     let token = Secret::new(office.token("huisarts", &["huisarts.localhost"]));
     let first = block_on(client.enrol(Some(&token), false)).unwrap();
@@ -410,7 +410,7 @@ fn the_client_enrols_renews_and_otherwise_leaves_things_alone() {
 #[test]
 fn a_revoked_host_comes_back_with_a_new_token() {
     let office = Office::open();
-    let host = tempfile::tempdir().unwrap();
+    let host = workspace();
     let client = office.client(host.path().join("host"));
     let token = || Secret::new(office.token("huisarts", &["huisarts.localhost"]));
     let first = block_on(client.enrol(Some(&token()), false)).unwrap();
@@ -438,7 +438,7 @@ fn a_host_that_asks_without_end_is_stopped() {
 #[test]
 fn the_client_trusts_a_fingerprint_and_nothing_else() {
     let office = Office::open();
-    let host = tempfile::tempdir().unwrap();
+    let host = workspace();
     let mut client = office.client(host.path().join("host"));
     let token = Secret::new(office.token("huisarts", &["huisarts.localhost"]));
     client.trust = Some(Trust::Fingerprint([7; 32]));
@@ -454,7 +454,7 @@ fn the_client_trusts_a_fingerprint_and_nothing_else() {
 #[test]
 fn the_client_follows_when_the_authority_is_extended() {
     let office = Office::open();
-    let host = tempfile::tempdir().unwrap();
+    let host = workspace();
     let mut client = office.client(host.path().join("host"));
     let token = Secret::new(office.token("huisarts", &["huisarts.localhost"]));
     block_on(client.enrol(Some(&token), false)).unwrap();
@@ -468,7 +468,7 @@ fn the_client_follows_when_the_authority_is_extended() {
 #[test]
 fn the_client_explains_what_it_lacks() {
     let office = Office::open();
-    let host = tempfile::tempdir().unwrap();
+    let host = workspace();
     let mut client = office.client(host.path().join("host"));
     let no_token = block_on(client.enrol(None, false)).unwrap_err();
     assert!(no_token.remedy_text().unwrap().contains("--token-file"), "{no_token}");

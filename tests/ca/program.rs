@@ -15,7 +15,7 @@ use std::{
 use care_federation::pki::{Authority, LeafProfile, Outcome};
 use serde_json::Value;
 
-use super::support::{Home, openssl, text};
+use super::support::{Home, openssl, text, workspace};
 
 /// How a run of the program ended.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Run {
 
 #[test]
 fn a_day_in_the_life() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = workspace();
     let home = directory.path().join("ca");
     let network = concat!(env!("CARGO_MANIFEST_DIR"), "/nix/network.toml");
     let first = run(&home, &["init", "--network", network]).succeeded();
@@ -125,7 +125,7 @@ fn what_is_asked_wrongly_is_said() {
         both.err.ends_with("could not renew apotheek, huisarts\n") && both.err.contains("issue huisarts"),
         "{both:?}"
     );
-    let empty = tempfile::tempdir().unwrap();
+    let empty = workspace();
     run(empty.path(), &["show"]).failed(66, "there is no certificate authority in", "init --name NAME");
     run(&empty.path().join("none"), &["issue", "vvt"]).failed(66, "there is no certificate authority in", "init");
 }
@@ -189,7 +189,7 @@ fn a_place_that_cannot_be_written_is_named() {
 /// On a file system of its own, in a user's own mount namespace.
 #[test]
 fn a_full_disk_is_named_and_changes_nothing() {
-    let home = tempfile::tempdir().unwrap();
+    let home = workspace();
     let script = r#"
         mount -t tmpfs -o size=512k none "$1" || exit 99
         "$2" --dir "$1" init --name vvt >/dev/null && "$2" --dir "$1" issue vvt >/dev/null || exit 98
@@ -253,7 +253,7 @@ fn output_that_nobody_reads_is_no_mistake_and_a_full_one_is() {
 
 #[test]
 fn manual_pages_and_completions_are_made() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = workspace();
     run(directory.path(), &["man", text(directory.path())]).succeeded();
     assert!(fs::read_to_string(directory.path().join("federation-ca-enrol.1")).unwrap().contains("token"));
     assert!(run(directory.path(), &["completions", "bash"]).succeeded().contains("federation-ca"));
@@ -365,7 +365,7 @@ fn the_service_reports_reloads_and_stops() {
 #[test]
 fn a_host_enrols_with_the_program() {
     let home = Home::new();
-    let host = tempfile::tempdir().unwrap();
+    let host = workspace();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
     let mut child = command(home.directory.path(), &arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -425,7 +425,7 @@ fn a_taken_address_is_named() {
         "cannot be called ca.example",
         "--name",
     );
-    let missing = tempfile::tempdir().unwrap();
+    let missing = workspace();
     run(missing.path(), &["serve", "--listen", "127.0.0.1:0"]).failed(66, "there is no certificate authority", "init");
 }
 

@@ -1,6 +1,6 @@
 //! Certificate requests of every kind: the corpus that the fuzzer starts from, and mutations of a good one.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use care_federation::pki::{LeafProfile, RequestError, parse_certificate_request};
 use proptest::prelude::*;
@@ -81,12 +81,12 @@ proptest! {
     /// The signature covers every name and the key: a changed request is refused, or says the same.
     #[test]
     fn a_changed_request_says_nothing_new(at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<bool>()) {
-        let good = sample("ok-der");
-        let mut body = good.clone();
+        static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| sample("ok-der"));
+        let mut body = GOOD.clone();
         let at = at.index(body.len());
         if cut { body.truncate(at) } else { body[at] = to }
         if let Ok(request) = parse_certificate_request(&body) {
-            prop_assert_eq!(request, parse_certificate_request(&good).unwrap());
+            prop_assert_eq!(request, parse_certificate_request(&GOOD).unwrap());
         }
     }
 }

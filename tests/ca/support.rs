@@ -21,7 +21,7 @@ impl Home {
     }
 
     pub(crate) fn at(now: OffsetDateTime) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = workspace();
         let authority = Authority::open_or_create_at(directory.path(), &profile(), Clock::fixed(now)).unwrap().0;
         Self { directory, authority }
     }
@@ -42,6 +42,11 @@ impl Home {
         command.args(["verify", "-x509_strict", "-CAfile"]).arg(ca).args(more).arg(certificate);
         command.output().unwrap()
     }
+}
+
+/// A directory that ends with the value; in memory where that can be had, for everything here is synced to disk.
+pub(crate) fn workspace() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 pub(crate) fn profile() -> AuthorityProfile {

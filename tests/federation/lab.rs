@@ -1,6 +1,7 @@
 //! Labs as tests start them: real processes of the real program, which never outlive the tests.
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -50,7 +51,7 @@ pub(crate) struct Running {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::Builder::new().prefix("lab-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
+        Self { directory: tempfile::Builder::new().prefix("lab-").tempdir_in(own_directory()).unwrap() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -137,6 +138,27 @@ impl Lab {
     pub(crate) fn wait_for_silence(&self) {
         wait_until("all processes have ended", || self.processes().is_empty());
     }
+}
+
+/// The directory of this run of the tests. Its file `alive` is locked as long as the run lives; a static is never
+/// dropped, so what a run leaves is removed by the next one.
+fn own_directory() -> &'static Path {
+    static OWN: OnceLock<(PathBuf, File)> = OnceLock::new();
+    let (path, _) = OWN.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        for entry in std::fs::read_dir(all).unwrap().flatten() {
+            if File::open(entry.path().join("alive")).is_ok_and(|alive| alive.try_lock().is_ok()) {
+                // Another run may be removing it too.
+                _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let path = tempfile::Builder::new().prefix("federation-").tempdir_in(all).unwrap().keep();
+        let alive = File::create(path.join("born")).unwrap();
+        alive.lock().unwrap();
+        std::fs::rename(path.join("born"), path.join("alive")).unwrap();
+        (path, alive)
+    });
+    path
 }
 
 fn commandline(process: u32) -> String {

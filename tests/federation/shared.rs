@@ -12,12 +12,10 @@ pub(crate) struct Shared {
     _up: std::sync::Mutex<Running>,
 }
 
-/// The running network; started by the first test that asks. A static is never dropped, but the kernel ends the
-/// network with the tests, and the next run of the tests removes what it left.
+/// The running network; started by the first test that asks, and ended by the kernel with the tests.
 pub(crate) fn network() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        remove_leftovers();
         let lab = Lab::new();
         let four = format!("{LAB}\n[organisations.ggz]\ndisplay_name = \"GGZ\"\nhomeserver_port = 8048\n");
         let four = lab.write("four.toml", &four);
@@ -29,14 +27,4 @@ pub(crate) fn network() -> &'static Shared {
         up.wait_for("The network is up");
         Shared { network: lab.network(), lab, _up: up.into() }
     })
-}
-
-/// Removes the state of earlier runs whose networks have ended: nobody holds their lock.
-fn remove_leftovers() {
-    for entry in std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")).unwrap().flatten() {
-        let lock = entry.path().join("state/lock");
-        if std::fs::File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok()) {
-            std::fs::remove_dir_all(entry.path()).unwrap();
-        }
-    }
 }

@@ -44,7 +44,10 @@ impl Client {
             let mut send = self.send.clone().ready().await?;
             let (response, mut out) = send.send_request(request, body.is_empty() && trailers.is_none())?;
             for (index, piece) in body.iter().enumerate() {
-                out.send_data(piece.clone(), index + 1 == body.len() && trailers.is_none())?;
+                // A server may answer and end the stream before it has the whole body.
+                if out.send_data(piece.clone(), index + 1 == body.len() && trailers.is_none()).is_err() {
+                    break;
+                }
             }
             if let Some(trailers) = trailers {
                 out.send_trailers(trailers)?;

@@ -82,6 +82,9 @@ def describe(structure, elements, codes, sets):
             kinds = []
             for kind in element["type"]:
                 code = kind["code"].replace(FHIRPATH, "").replace("String", "string")
+                if code == "OperationOutcome":
+                    # Medplum narrows Bundle.entry.response.outcome; R4 has any resource there.
+                    code = "Resource"
                 targets = [t.rsplit("/", 1)[1] for t in kind.get("targetProfile", [])]
                 if targets and code == "Reference" and "Resource" not in targets:
                     code += "(" + ",".join(targets) + ")"

@@ -2,7 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{condition::Sql, plan::Plan, pool::storage, store::counted};
+use super::{
+    condition::Sql,
+    find::{all_rows, counted},
+    plan::Plan,
+    pool::storage,
+};
 use crate::fhir::{
     id::Id,
     query::Query,
@@ -100,9 +105,8 @@ fn subscribe(connection: &Connection, resource: &Resource, seq: i64) -> Result<(
 /// The subscriptions that are owed a call, the one that is due first before the others.
 pub(super) fn owed(connection: &Connection) -> Result<Vec<Owed>, FhirError> {
     let statement = "SELECT id, wanted, attempts, due FROM hook WHERE wanted > delivered ORDER BY due LIMIT 1000";
-    let rows: Vec<(String, i64, u32, i64)> = super::store::all_rows(connection, statement, Vec::new(), |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-    })?;
+    let rows: Vec<(String, i64, u32, i64)> =
+        all_rows(connection, statement, Vec::new(), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let owed = rows
         .into_iter()
         .filter_map(|(id, wanted, attempts, due)| Some(Owed { id: id.parse().ok()?, wanted, attempts, due }));

@@ -1,10 +1,10 @@
 //! The interactions as work on one connection. Whoever calls has opened a transaction.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    condition::{Sql, marks, text},
-    plan::{self, Include, Plan},
+    find::rows,
+    plan::Plan,
     pool::storage,
     values::{self, Found, fold},
 };
@@ -13,11 +13,8 @@ use crate::fhir::{
     instant::{DateTime, now_micros},
     query::Query,
     resources::{Issue, IssueType, OperationOutcome, Resource, ResourceType},
-    server::{Condition, Effect, Entry, FhirError, HistoryOf, Mode, Page, PageLink, Written},
+    server::{Condition, Effect, FhirError, Written},
 };
-
-/// Resources that are included on a page at most.
-const MOST_INCLUDED: i64 = 1000;
 
 /// What the interactions need to know besides the database.
 #[derive(Debug, Clone)]
@@ -27,7 +24,7 @@ pub(super) struct Store {
 }
 
 /// The newest version of a resource as it is stored.
-struct Current {
+pub(super) struct Current {
     rid: i64,
     version: i64,
     resource: Resource,
@@ -206,108 +203,6 @@ impl Store {
         let effect = if previous.is_some() { Effect::Updated } else { Effect::Created };
         Ok(Written { resource, effect })
     }
-
-    /// A page of a search.
-    pub(super) fn search(&self, connection: &Connection, kind: ResourceType, query: &Query) -> Result<Page, FhirError> {
-        let plan = Plan::read(kind, query, &self.base)?;
-        let total = if plan.total || plan.count == 0 { Some(counted(connection, &plan.counting())?) } else { None };
-        if plan.count == 0 {
-            return Ok(Page { total, ..Page::default() });
-        }
-        let mut rows = rows(connection, &plan)?;
-        let size = usize::try_from(plan.count).unwrap_or(usize::MAX);
-        let has_more = rows.len() > size;
-        rows.truncate(size);
-        let next = rows.last().filter(|_| has_more).map(|last| {
-            let query = query.clone().without(plan::CURSOR).with(plan::CURSOR, plan::write_cursor(&last.keys));
-            PageLink(format!("{kind}?{query}"))
-        });
-        let mut entries = Vec::with_capacity(rows.len());
-        for row in &rows {
-            entries.push(Entry { resource: content(connection, row.seq)?, mode: Mode::Match });
-        }
-        let included = included(connection, &plan, &rows, &entries)?;
-        entries.extend(included.into_iter().map(|resource| Entry { resource, mode: Mode::Include }));
-        Ok(Page { total, entries, next })
-    }
-
-    /// A page of a history, newest first.
-    pub(super) fn history(
-        &self,
-        connection: &Connection,
-        of: HistoryOf<'_>,
-        since: Option<&DateTime>,
-        count: Option<u32>,
-        before: Option<i64>,
-    ) -> Result<Page, FhirError> {
-        let mut conditions = Vec::new();
-        let mut values = Vec::new();
-        let mut add = |text: &str, value: Value| {
-            conditions.push(text.to_owned());
-            values.push(value);
-        };
-        let path = match of {
-            HistoryOf::System => String::new(),
-            HistoryOf::Type(kind) => format!("{kind}/"),
-            HistoryOf::Instance(kind, id) => format!("{kind}/{id}/"),
-        };
-        if let HistoryOf::Type(kind) | HistoryOf::Instance(kind, _) = of {
-            add("kind = ?", text(kind.as_str()));
-        }
-        if let HistoryOf::Instance(kind, id) = of {
-            current(connection, kind, id)?.ok_or_else(|| FhirError::not_found(&Key::new(kind, id.clone())))?;
-            add("id = ?", text(id.as_str()));
-        }
-        if let Some(since) = since {
-            let moments = since.moments().ok_or_else(|| super::condition::refuse("_since", "not an instant"))?;
-            add("updated >= ?", Value::Integer(moments.start));
-        }
-        let all = Sql { text: conditions.join(" AND "), values: values.clone() };
-        let filter = if all.text.is_empty() { "true" } else { &all.text };
-        let total = counted(connection, &Sql { text: format!("SELECT count(*) FROM version WHERE {filter}"), values })?;
-        let count = count.unwrap_or(plan::USUAL_COUNT).min(plan::MOST_COUNT);
-        let mut values = all.values;
-        values.push(Value::Integer(before.unwrap_or(i64::MAX)));
-        values.push(Value::Integer(i64::from(count) + 1));
-        let statement =
-            format!("SELECT seq, content FROM version WHERE {filter} AND seq < ? ORDER BY seq DESC LIMIT ?");
-        let mut rows: Vec<(i64, String)> =
-            all_rows(connection, &statement, values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let size = usize::try_from(count).unwrap_or(usize::MAX);
-        let has_more = rows.len() > size && size > 0;
-        rows.truncate(size);
-        let since = since.map(|since| format!("_since={}&", crate::fhir::query::encode(since.as_str())));
-        let next = rows.last().filter(|_| has_more).map(|(seq, _)| {
-            let since = since.unwrap_or_default();
-            PageLink(format!("{path}_history?{since}_count={count}&{}={seq}", plan::CURSOR))
-        });
-        let entries = rows.iter().map(|(_, content)| Ok(Entry { resource: parse(content)?, mode: Mode::Match }));
-        Ok(Page { total: Some(total), entries: entries.collect::<Result<_, FhirError>>()?, next })
-    }
-
-    /// Versions after a number, oldest first, with their numbers.
-    pub(super) fn after(
-        &self,
-        connection: &Connection,
-        kinds: &[ResourceType],
-        seq: i64,
-        limit: u32,
-    ) -> Result<Vec<(i64, Resource)>, FhirError> {
-        let statement = format!(
-            "SELECT seq, content FROM version WHERE seq > ? AND kind IN ({}) ORDER BY seq LIMIT ?",
-            marks(kinds.len())
-        );
-        let kinds = kinds.iter().map(|kind| text(kind.as_str()));
-        let values = [Value::Integer(seq)].into_iter().chain(kinds).chain([Value::Integer(i64::from(limit))]);
-        let rows: Vec<(i64, String)> =
-            all_rows(connection, &statement, values.collect(), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        rows.into_iter().map(|(seq, content)| Ok((seq, parse(&content)?))).collect()
-    }
-
-    /// The number of the newest version of all.
-    pub(super) fn newest(&self, connection: &Connection) -> Result<i64, FhirError> {
-        connection.query_row("SELECT coalesce(max(seq), 0) FROM version", [], |row| row.get(0)).map_err(storage)
-    }
 }
 
 /// The type of a resource that can be kept.
@@ -316,7 +211,7 @@ fn kind_of(resource: &Resource) -> Result<ResourceType, FhirError> {
     kind.ok_or_else(|| FhirError::NotSupported("this resource type is not kept here".to_owned()))
 }
 
-fn current(connection: &Connection, kind: ResourceType, id: &Id) -> Result<Option<Current>, FhirError> {
+pub(super) fn current(connection: &Connection, kind: ResourceType, id: &Id) -> Result<Option<Current>, FhirError> {
     let found: Option<(i64, i64, String)> = connection
         .prepare_cached(
             "SELECT r.rid, v.version, v.content FROM resource r JOIN version v ON v.seq = r.seq \
@@ -330,11 +225,11 @@ fn current(connection: &Connection, kind: ResourceType, id: &Id) -> Result<Optio
     found.map(|(rid, version, content)| Ok(Current { rid, version, resource: parse(&content)? })).transpose()
 }
 
-fn parse(content: &str) -> Result<Resource, FhirError> {
+pub(super) fn parse(content: &str) -> Result<Resource, FhirError> {
     Resource::from_json(content.as_bytes()).map_err(|_| FhirError::Unavailable("storage: broken content".to_owned()))
 }
 
-fn content(connection: &Connection, seq: i64) -> Result<Resource, FhirError> {
+pub(super) fn content(connection: &Connection, seq: i64) -> Result<Resource, FhirError> {
     let content: String = connection
         .prepare_cached("SELECT content FROM version WHERE seq = ?")
         .and_then(|mut statement| statement.query_row([seq], |row| row.get(0)))
@@ -405,102 +300,6 @@ fn index(
         };
     }
     Ok(())
-}
-
-/// A row of a search: where its content is, and its place in the order.
-pub(super) struct Match {
-    pub(super) seq: i64,
-    pub(super) rid: i64,
-    pub(super) keys: Vec<Value>,
-}
-
-fn rows(connection: &Connection, plan: &Plan) -> Result<Vec<Match>, FhirError> {
-    let page = plan.page();
-    let keys = plan.sort.len();
-    all_rows(connection, &page.text, page.values, |row| {
-        let rid: i64 = row.get(1)?;
-        let mut found = (0..keys).map(|number| row.get(number + 2)).collect::<rusqlite::Result<Vec<Value>>>()?;
-        found.push(Value::Integer(rid));
-        Ok(Match { seq: row.get(0)?, rid, keys: found })
-    })
-}
-
-pub(super) fn all_rows<T>(
-    connection: &Connection,
-    statement: &str,
-    values: Vec<Value>,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, FhirError> {
-    let mut statement = connection.prepare_cached(statement).map_err(storage)?;
-    let rows = statement.query_map(params_from_iter(values), read).map_err(storage)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(storage)
-}
-
-pub(super) fn counted(connection: &Connection, statement: &Sql) -> Result<u64, FhirError> {
-    let count: i64 = connection
-        .prepare_cached(&statement.text)
-        .and_then(|mut found| found.query_row(params_from_iter(statement.values.clone()), |row| row.get(0)))
-        .map_err(storage)?;
-    Ok(u64::try_from(count).unwrap_or(0))
-}
-
-fn included(
-    connection: &Connection,
-    plan: &Plan,
-    rows: &[Match],
-    matches: &[Entry],
-) -> Result<Vec<Resource>, FhirError> {
-    let mut seen: Vec<Key> = matches.iter().filter_map(|entry| entry.resource.key()).collect();
-    let mut found = Vec::new();
-    for include in &plan.includes {
-        for resource in include_one(connection, include, rows, matches)? {
-            let Some(key) = resource.key() else { continue };
-            if !seen.contains(&key) {
-                seen.push(key);
-                found.push(resource);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn include_one(
-    connection: &Connection,
-    include: &Include,
-    rows: &[Match],
-    matches: &[Entry],
-) -> Result<Vec<Resource>, FhirError> {
-    let parameter = [text(&include.parameter)];
-    let seqs: Vec<i64> = if include.reverse {
-        let keys: Vec<Value> =
-            matches.iter().filter_map(|entry| Some(text(&entry.resource.key()?.to_string()))).collect();
-        let statement = format!(
-            "SELECT seq FROM resource WHERE rid IN (SELECT rid FROM reference WHERE parameter = ? AND target IN ({})) \
-             ORDER BY rid LIMIT {MOST_INCLUDED}",
-            marks(keys.len())
-        );
-        all_rows(connection, &statement, parameter.into_iter().chain(keys).collect(), |row| row.get(0))?
-    } else {
-        let rids = rows.iter().map(|row| Value::Integer(row.rid));
-        let statement = format!(
-            "SELECT DISTINCT target FROM reference WHERE parameter = ? AND rid IN ({}) LIMIT {MOST_INCLUDED}",
-            marks(rows.len())
-        );
-        let targets: Vec<String> =
-            all_rows(connection, &statement, parameter.into_iter().chain(rids).collect(), |row| row.get(0))?;
-        let wanted = |key: &Key| include.target.is_none_or(|target| target == key.kind) && key.version.is_none();
-        // An absolute reference points to another server, even where its end looks like one of ours.
-        let own = targets.iter().filter(|target| !target.contains("://"));
-        let mut seqs = Vec::new();
-        for key in own.filter_map(|target| Key::parse(target)).filter(wanted) {
-            let mut statement =
-                connection.prepare_cached("SELECT seq FROM resource WHERE kind = ? AND id = ?").map_err(storage)?;
-            let found = statement.query_row(params![key.kind.as_str(), key.id.as_str()], |row| row.get::<_, i64>(0));
-            seqs.extend(found.optional().map_err(storage)?);
-        }
-        seqs
-    };
-    seqs.into_iter().map(|seq| content(connection, seq)).collect()
 }
 
 pub(super) fn invalid(code: IssueType, text: &str, path: &str) -> FhirError {

@@ -72,7 +72,7 @@ async fn a_resource_is_kept_in_all_its_versions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixty_four_creates_at_once_make_one() {
     let opened = open();
-    let unless = query("identifier=https://matrix.org/event-id|$1".replace('$', "%5C%24").as_str());
+    let unless = Query::identifier("https://matrix.org/event-id", "$1");
     let creates = (0..64).map(|_| {
         let (repository, unless) = (opened.repository.clone(), unless.clone());
         tokio::spawn(async move { repository.create(message("$1", "2026-11-22"), Some(&unless)).await.unwrap() })
@@ -412,4 +412,62 @@ async fn subscriptions_are_owed_what_matches() {
     let mut with_payload = subscription("Communication");
     with_payload.members_mut()["channel"]["payload"] = "application/fhir+json".into();
     assert!(repository.create(with_payload, None).await.is_err());
+}
+
+/// Not a test of its own: what `an_acknowledged_write_survives_a_kill` runs in a process of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "runs until it is killed"]
+async fn writes_until_killed() {
+    let path = std::env::var_os("FHIR_TEST_DATABASE").unwrap();
+    let repository = Repository::open(Path::new(&path), "http://localhost/fhir").unwrap();
+    let writers = (0..8).map(|writer| {
+        let repository = repository.clone();
+        async move {
+            for number in 0.. {
+                let event = format!("{writer}/{number}");
+                repository.create(message(&event, "2026"), None).await.unwrap();
+                println!("acknowledged {event}");
+            }
+        }
+    });
+    join_all(writers).await;
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_survives_a_kill() {
+    use std::{io::BufRead as _, process};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fhir.db");
+    let mut acknowledged: Vec<String> = Vec::new();
+    for wanted in [1, 40, 200] {
+        let name = "fhir::repository::tests::writes_until_killed";
+        let mut child = process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--ignored", "--nocapture"])
+            .env("FHIR_TEST_DATABASE", &path)
+            .stdout(process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let is_one = |line: &String| line.contains("acknowledged ");
+        acknowledged.extend(lines.by_ref().filter(is_one).take(wanted));
+        child.kill().unwrap();
+        // What was still in the pipe was acknowledged too; the last line may be cut off.
+        acknowledged.extend(lines.filter(is_one).filter(|line| line.matches('/').count() == 1));
+        child.wait().unwrap();
+
+        let repository = Repository::open(&path, "http://localhost/fhir").unwrap();
+        let total = repository.search(ResourceType::Communication, &query("_count=0")).await.unwrap().total.unwrap();
+        assert!(usize::try_from(total).unwrap() + 1 >= acknowledged.len(), "{total} of {}", acknowledged.len());
+        for line in acknowledged.iter().rev().skip(1).take(20) {
+            let event = line.split("acknowledged ").nth(1).unwrap();
+            let found = repository
+                .search(ResourceType::Communication, &Query::identifier("https://matrix.org/event-id", event))
+                .await;
+            assert!(!found.unwrap().entries.is_empty(), "{event}");
+        }
+        let check = repository.read_with(|_, connection| {
+            connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).map_err(pool::storage)
+        });
+        assert_eq!(check.await.unwrap(), "ok");
+    }
 }

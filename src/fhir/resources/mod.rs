@@ -158,7 +158,7 @@ impl Resource {
         self.clone().into_typed()
     }
 
-    /// As [`Resource::to`], without a copy.
+    /// As [`Resource::to`], for a resource that is not needed any more.
     ///
     /// # Errors
     /// As [`Resource::to`].
@@ -167,7 +167,10 @@ impl Resource {
             return Err(NotThisResource::OtherType { expected: T::TYPE, found: self.type_name().to_owned() });
         }
         self.0.shift_remove("resourceType");
-        serde_path_to_error::deserialize(Value::Object(self.0)).map_err(|error| NotThisResource::Member {
+        // By way of text: read from a `Value`, whole numbers of more than 64 bits would not fit into `rest`.
+        let text = Value::Object(self.0).to_string();
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| NotThisResource::Member {
             path: format!("{}.{}", T::TYPE, error.path()),
             source: error.into_inner(),
         })

@@ -3,9 +3,9 @@
 use http::StatusCode;
 
 use super::{
-    Refusal, Reply,
     access::{Right, Scopes},
-    bad, need,
+    need,
+    reply::{Refusal, Reply, bad},
 };
 use crate::fhir::{
     repository::Ask,

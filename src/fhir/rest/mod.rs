@@ -2,8 +2,10 @@
 
 pub mod access;
 mod bundle;
+mod duplicates;
 mod negotiate;
 pub mod openapi;
+mod reply;
 mod route;
 
 use std::{sync::Arc, time::Duration};
@@ -20,17 +22,18 @@ use http_body_util::LengthLimitError;
 
 use self::{
     access::{Access, Right, Scopes},
-    negotiate::{FHIR_JSON, Return},
+    negotiate::Return,
+    reply::{Refusal, Reply, bad, conditional, unsupported_media},
     route::Interaction,
 };
 use super::{
     capability, etag,
     id::Id,
-    instant::{DateTime, to_system_time},
-    outcome, pages,
+    instant::DateTime,
+    pages,
     query::Query,
     resources::{Issue, IssueType, NotThisResource, OperationOutcome, Resource, ResourceType},
-    server::{Condition, Effect, FhirError, FhirServer, HistoryOf, Mode, PageLink, Written},
+    server::{Condition, Effect, FhirServer, HistoryOf, Mode, PageLink, Written},
 };
 
 /// Longest body that is taken, in bytes, unless set otherwise: an attachment of 50 MB in base64, and its resource.
@@ -52,18 +55,6 @@ pub struct Rest {
     body_limit: usize,
     started: DateTime,
 }
-
-/// An answer on its way: a status, a resource, and what stands in the headers.
-#[derive(Debug)]
-struct Reply {
-    status: StatusCode,
-    content: Option<Resource>,
-    headers: HeaderMap,
-}
-
-/// What went wrong with a request: a status and an outcome.
-#[derive(Debug)]
-struct Refusal(Box<Reply>);
 
 // === impl Rest ===
 
@@ -320,6 +311,9 @@ impl Rest {
         if std::str::from_utf8(&bytes).is_err() {
             return Err(bad("the body is not UTF-8"));
         }
+        if !duplicates::none(&bytes) {
+            return Err(bad("an object in the body holds the same name twice"));
+        }
         Resource::from_json(&bytes).map_err(|error| match error {
             // Where, and never what: the text could be patient data.
             NotThisResource::NotAnObject(Some(error)) => {
@@ -374,112 +368,6 @@ fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(),
         return Ok(());
     }
     Err(Refusal::new(StatusCode::FORBIDDEN, IssueType::Forbidden, "the token's scopes do not allow this"))
-}
-
-fn bad(text: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, IssueType::Invalid, text)
-}
-
-fn unsupported_media(text: &str) -> Refusal {
-    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, IssueType::NotSupported, text)
-}
-
-/// A read, or 304 where the client has this version already (R4, 3.1.0.1.3).
-fn conditional(resource: Resource, headers: &HeaderMap) -> Reply {
-    let known = negotiate::text(headers, &header::IF_NONE_MATCH).is_some_and(|tags| {
-        tags.split(',').any(|tag| tag.trim() == "*" || Some(etag::read(tag).as_str()) == resource.version())
-    });
-    let updated =
-        resource.last_updated().and_then(|updated| updated.moments()).map(|moments| to_system_time(moments.start));
-    let since =
-        negotiate::text(headers, &header::IF_MODIFIED_SINCE).and_then(|text| httpdate::parse_http_date(text).ok());
-    let unmodified = !headers.contains_key(header::IF_NONE_MATCH) && since.is_some() && updated <= since;
-    let mut reply = Reply::of(resource);
-    if known || unmodified {
-        reply.status = StatusCode::NOT_MODIFIED;
-        reply.content = None;
-    }
-    reply
-}
-
-// === impl Reply ===
-
-impl Reply {
-    fn of_json(status: StatusCode) -> Self {
-        Self { status, content: None, headers: HeaderMap::new() }
-    }
-
-    /// A resource, with the headers that its version gives.
-    fn of(resource: Resource) -> Self {
-        let mut reply = Self::of_json(StatusCode::OK);
-        if let Some(version) = resource.version() {
-            reply.set(header::ETAG, &etag::write(version));
-        }
-        if let Some(moments) = resource.last_updated().and_then(|updated| updated.moments()) {
-            reply.set(header::LAST_MODIFIED, &httpdate::fmt_http_date(to_system_time(moments.start)));
-        }
-        reply.content = Some(resource);
-        reply
-    }
-
-    fn outcome(status: StatusCode, outcome: &OperationOutcome) -> Self {
-        Self { status, content: Some(Resource::of(outcome)), headers: HeaderMap::new() }
-    }
-
-    fn set(&mut self, name: HeaderName, value: &str) {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
-        }
-    }
-
-    fn into_response(self) -> Response {
-        let mut response = match &self.content {
-            Some(content) => Response::new(Body::from(content.to_json())),
-            None => Response::new(Body::empty()),
-        };
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        if self.content.is_some() {
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(FHIR_JSON));
-        }
-        // Patient data stays in no cache on the way.
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
-    }
-}
-
-// === impl Refusal ===
-
-impl Refusal {
-    fn new(status: StatusCode, code: IssueType, text: &str) -> Self {
-        Self(Box::new(Reply::outcome(status, &OperationOutcome::of(Issue::error(code, text)))))
-    }
-
-    fn with(mut self, name: HeaderName, value: &str) -> Self {
-        self.0.set(name, value);
-        self
-    }
-}
-
-impl From<FhirError> for Refusal {
-    fn from(error: FhirError) -> Self {
-        let (status, outcome) = outcome::of(&error);
-        let refusal = Self(Box::new(Reply::outcome(status, &outcome)));
-        match error.retry_after() {
-            Some(after) => refusal.with(header::RETRY_AFTER, &after.as_secs().max(1).to_string()),
-            None => refusal,
-        }
-    }
-}
-
-impl From<route::NoRoute> for Refusal {
-    fn from(none: route::NoRoute) -> Self {
-        let refusal = Self::new(none.status, none.code, none.text);
-        match none.allow {
-            Some(allow) => refusal.with(header::ALLOW, allow),
-            None => refusal,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,14 @@ fn operation(id: &str, summary: &str, parameters: &[Value], body: Option<&str>, 
 
 fn schemas() -> Map<String, Value> {
     let mut found = Map::new();
+    // An extension may hold any data type, and each of those extensions: told in full, no tool that makes up requests
+    // comes to an end.
+    let extension = json!({
+        "type": "object",
+        "required": ["url"],
+        "properties": {"url": primitive("uri", None), "valueString": primitive("string", None)},
+    });
+    found.insert("Extension".into(), extension);
     let mut wanted: Vec<String> = R4.stored().map(|kind| kind.to_string()).chain(["Bundle".to_owned()]).collect();
     while let Some(name) = wanted.pop() {
         if found.contains_key(&name) {

@@ -2,7 +2,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::*;
+use super::{negotiate::FHIR_JSON, *};
 use crate::fhir::repository::Repository;
 
 struct Served {
@@ -147,6 +147,12 @@ async fn bad_requests_get_an_outcome() {
         ("POST", "/Patient", vec![json_type], b"{\"resourceType\": \"Patient\", 999990019".to_vec()),
         ("POST", "/Patient", vec![json_type], b"\"\xff\xfe\"".to_vec()),
         ("POST", "/Patient", vec![json_type], b"[]".to_vec()),
+        (
+            "POST",
+            "/Patient",
+            vec![json_type],
+            b"{\"resourceType\": \"Patient\", \"active\": true, \"active\": false}".to_vec(),
+        ),
         ("POST", "/Patient", vec![json_type], b"{}".to_vec()),
         ("POST", "/Patient", vec![json_type], b"".to_vec()),
         ("POST", "/Patient", vec![json_type], b"{\"resourceType\": \"Task\"}".to_vec()),

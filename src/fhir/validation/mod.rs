@@ -89,7 +89,7 @@ impl Validator {
                 Some(plain) => self.primitive_extension(path, structure, members, plain, value),
                 None => match structure.member(name) {
                     Some(member) => self.member(path, member, value, members.get(&format!("_{name}"))),
-                    None => self.issue(IssueType::Structure, &format!("{path}.{name}"), "no such member"),
+                    None => self.issue(IssueType::Structure, &format!("{path}.{}", short(name)), "no such member"),
                 },
             }
         }
@@ -195,7 +195,7 @@ impl Validator {
     ) {
         let member = structure.member(name).filter(|member| matches!(member.kind, Kind::Primitive(_)));
         let Some(member) = member else {
-            return self.issue(IssueType::Structure, &format!("{path}._{name}"), "no such primitive member");
+            return self.issue(IssueType::Structure, &format!("{path}._{}", short(name)), "no such primitive member");
         };
         let path = format!("{path}.{}", member.element);
         match value {
@@ -246,9 +246,16 @@ impl Validator {
     }
 }
 
+/// A member's name as it is repeated to whoever sent it: not as long as it likes.
+fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
 fn invariant(path: &str, text: &str) -> Issue {
     Issue::error(IssueType::Invariant, text).at(path)
 }
 
+#[cfg(test)]
+pub(crate) mod made_up;
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,17 @@ fn a_missing_or_empty_url_is_allowed_and_remarked() {
 }
 
 #[test]
+fn a_file_that_everybody_can_read_is_remarked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("as_config.yaml");
+    for (mode, remarked) in [(0o600, false), (0o640, false), (0o644, true)] {
+        crate::service::files::write(&path, ORIGINAL.as_bytes(), mode).unwrap();
+        let remarks = Registration::read(&path).unwrap().remarks_on(&path).unwrap();
+        assert_eq!(remarks.iter().any(|remark| remark.contains("everybody")), remarked, "{mode:o}: {remarks:?}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_remarked() {
     let text = format!("{ORIGINAL}recieve_ephemeral: true\n");
     let remarks = Registration::parse(&text, "f").unwrap().remarks(&text);

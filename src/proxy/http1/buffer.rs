@@ -19,6 +19,27 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
+thread_local! {
+    static SPARE_OUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty vector to write into, with room if this thread has one to spare.
+pub(crate) fn spare_output() -> Vec<u8> {
+    SPARE_OUT.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Takes a vector back that was written into, so that an idle connection holds none.
+pub(crate) fn keep_output(mut bytes: Vec<u8>) {
+    if (1..=2 * SIZE).contains(&bytes.capacity()) {
+        bytes.clear();
+        SPARE_OUT.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(bytes);
+            }
+        });
+    }
+}
+
 /// Bytes that were read and not yet used.
 #[derive(Default)]
 pub(crate) struct Buffer {

@@ -12,7 +12,7 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of a request. Over it: 431. At most 256. Default: 100.
     pub header_count: usize,
-    /// Time from the first byte of a head to its last. Over it: 408. Default: `10s`.
+    /// Time from the first byte of a head to its last. Over it: 408. A new connection has as long for its first byte. Default: `10s`.
     pub header_time: Period,
     /// Bytes of a request's body. Over it: 413. Synapse needs 50 MB for media and for transactions between servers.
     /// Default: 52428800.

@@ -1,0 +1,11 @@
+# `nixosModules`: each of them for itself, and `default` with all of them.
+let
+  modules = {
+    federation-ca = ./federation-ca.nix;
+    federation-proxy = ./federation-proxy.nix;
+    homeserver = ./homeserver;
+    element = ./element.nix;
+    network = ./network.nix;
+  };
+in
+modules // { default.imports = builtins.attrValues modules; }

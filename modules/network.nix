@@ -1,0 +1,369 @@
+# A whole network from one declaration (nix/network.toml), on one host or spread over several.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  cfg = config.services.care-federation.network;
+  inherit (cfg) declaration addresses;
+  inherit (declaration) organisations;
+  inherit (lib) mkOption types;
+
+  names = lib.attrNames organisations;
+  everyHost = [ "gateway" ] ++ names;
+  bridge = "care0";
+  # The host in the containers' network, and the containers after it, in the order of their names.
+  hostAddress = "${cfg.subnet}.1";
+  containerAddresses = lib.listToAttrs (
+    lib.imap0 (index: name: lib.nameValuePair name "${cfg.subnet}.${toString (10 + index)}") names
+  );
+
+  oneHost = cfg.layout == "one-host";
+  isGateway = oneHost || cfg.host == "gateway";
+  isHomeserver = cfg.layout == "gateway" && cfg.host != "gateway";
+  # An address that is missing is an assertion below, not an error here.
+  addressOf =
+    if oneHost then
+      containerAddresses // { gateway = hostAddress; }
+    else
+      lib.genAttrs everyHost (host: addresses.${host} or "0.0.0.0");
+  gatewayAddress = addressOf.gateway;
+
+  url = host: port: "http://${host}:${toString port}";
+  everywhere = port: "[::]:${toString port}";
+
+  # One organisation's homeserver, wherever it runs.
+  homeserver = name: {
+    services.care-federation.homeserver = {
+      enable = true;
+      inherit name;
+      inherit (cfg) trial;
+      inherit (cfg.homeservers) database workers;
+      listenAddresses = [ addressOf.${name} ];
+      port = organisations.${name}.homeserver_port;
+      baseUrl = "https://${name}:${toString declaration.proxy.federation_port}/";
+      egress = url gatewayAddress declaration.proxy.egress_port;
+      caCertificate = cfg.caCertificate;
+    };
+    networking.hosts.${gatewayAddress} = names;
+  };
+
+  container = name: {
+    autoStart = true;
+    privateNetwork = true;
+    hostBridge = bridge;
+    localAddress = "${containerAddresses.${name}}/24";
+    bindMounts.${cfg.caCertificate} = {
+      hostPath = config.services.care-federation.ca.certificate;
+      isReadOnly = true;
+    };
+    config = {
+      imports = [
+        ./homeserver
+        (homeserver name)
+      ];
+      services.care-federation.homeserver.openFirewall = true;
+      system.stateVersion = lib.mkDefault config.system.stateVersion;
+    };
+  };
+
+  organisation = types.submodule {
+    options = {
+      display_name = mkOption {
+        type = types.str;
+        description = "The name that people see.";
+      };
+      homeserver_port = mkOption {
+        type = types.port;
+        description = "Where its homeserver listens, plain HTTP, behind the proxy.";
+      };
+      client_port = mkOption {
+        type = types.nullOr types.port;
+        default = null;
+        description = "Where its Element Web is served, if it has one.";
+      };
+      bridge_port = mkOption {
+        type = types.nullOr types.port;
+        default = null;
+        description = "Where its FHIR bridge listens, if it has one.";
+      };
+    };
+  };
+  port =
+    description:
+    mkOption {
+      type = types.port;
+      inherit description;
+    };
+
+  usedPorts =
+    lib.optionals isGateway (lib.attrValues declaration.proxy)
+    ++ lib.concatMap (
+      organisation: lib.optional (isGateway && organisation.client_port != null) organisation.client_port
+    ) (lib.attrValues organisations);
+  repeated = lib.attrNames (
+    lib.filterAttrs (_: same: lib.length same > 1) (lib.groupBy toString usedPorts)
+  );
+in
+{
+  options.services.care-federation.network = {
+    enable = lib.mkEnableOption "a network of organisations that federate";
+
+    declaration = mkOption {
+      default = lib.importTOML ../nix/network.toml;
+      defaultText = lib.literalExpression "lib.importTOML ./nix/network.toml";
+      example = lib.literalExpression "lib.importTOML ./network.toml";
+      description = ''
+        The organisations and their ports, in the format of {file}`nix/network.toml`, which the programs read too.
+      '';
+      type = types.submodule {
+        options = {
+          proxy = {
+            federation_port = port "TLS, by server name: federation and clients.";
+            discovery_port = port "TLS, where other homeservers look for `.well-known/matrix/server`.";
+            client_port = port "Plain HTTP by `Host`, for browsers on this machine.";
+            egress_port = port "HTTP CONNECT for the homeservers' own calls.";
+          };
+          organisations = mkOption {
+            type = types.attrsOf organisation;
+            description = "The organisations by server name.";
+          };
+        };
+      };
+    };
+
+    layout = mkOption {
+      type = types.enum [
+        "one-host"
+        "gateway"
+      ];
+      default = "one-host";
+      example = "gateway";
+      description = ''
+        How the network lies over hosts:
+
+        - `one-host`: all of it on this host, each organisation's homeserver in a NixOS container.
+        - `gateway`: one host has the CA, the proxy and the clients; each homeserver is a host of its own behind it, on
+          a network that nobody else is on.
+
+        Organisations that trust each other less have a host each with all of it: see the template `organisation`.
+      '';
+    };
+
+    host = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "vvt";
+      description = "In the layout `gateway`: which host this is, `gateway` or an organisation's server name.";
+    };
+
+    addresses = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        gateway = "10.0.0.2";
+        apotheek = "10.0.0.3";
+        huisarts = "10.0.0.4";
+        vvt = "10.0.0.5";
+      };
+      description = "In the layout `gateway`: the address of each host in the private network between them.";
+    };
+
+    subnet = mkOption {
+      type = types.strMatching "[0-9]+\\.[0-9]+\\.[0-9]+";
+      default = "10.231.83";
+      description = "In the layout `one-host`: the first three numbers of the containers' private network.";
+    };
+
+    interface = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "eth1";
+      description = ''
+        In the layout `gateway`: the network interface on which the hosts reach each other. The ports between gateway
+        and homeservers are opened there and nowhere else.
+      '';
+    };
+
+    caCertificate = mkOption {
+      type = types.path;
+      default = if isHomeserver then "/etc/care-federation/ca.pem" else "/var/lib/federation-ca/ca.pem";
+      defaultText = lib.literalMD ''
+        {file}`/var/lib/federation-ca/ca.pem`; on a homeserver's host {file}`/etc/care-federation/ca.pem`
+      '';
+      description = ''
+        Where the homeservers find the CA's certificate. In the layout `gateway` copy it there from
+        {file}`/var/lib/federation-ca/ca.pem` on the gateway; it is public, but it must be the right one.
+      '';
+    };
+
+    trial = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Settings for a trial or a test, as in {option}`services.care-federation.homeserver.trial`.";
+    };
+
+    homeservers = {
+      database = mkOption {
+        type = types.enum [
+          "sqlite"
+          "postgresql"
+        ];
+        default = "postgresql";
+        description = "As in {option}`services.care-federation.homeserver.database`.";
+      };
+      workers = mkOption {
+        type = types.ints.unsigned;
+        default = 0;
+        description = "As in {option}`services.care-federation.homeserver.workers`.";
+      };
+    };
+  };
+
+  config = lib.mkIf cfg.enable (
+    lib.mkMerge [
+      {
+        assertions = [
+          {
+            assertion = oneHost || cfg.host == "gateway" || lib.elem cfg.host names;
+            message = ''
+              services.care-federation.network.host is ${
+                if cfg.host == null then "not set" else ''"${cfg.host}", which is no organisation of the network''
+              }.
+              Write services.care-federation.network.host = "gateway"; or one of ${lib.concatStringsSep ", " names}.
+            '';
+          }
+          {
+            assertion = oneHost || lib.all (name: addresses ? ${name}) everyHost;
+            message = ''
+              services.care-federation.network.addresses has no address for ${
+                lib.concatStringsSep ", " (lib.filter (name: !addresses ? ${name}) everyHost)
+              }.
+              Write the address of each host: services.care-federation.network.addresses.NAME = "10.0.0.2";
+            '';
+          }
+          {
+            assertion = oneHost || cfg.interface != null;
+            message = ''
+              services.care-federation.network.interface is not set, so that the hosts could not reach each other.
+              Write the network interface between them: services.care-federation.network.interface = "eth1";
+            '';
+          }
+          {
+            assertion = repeated == [ ];
+            message = ''
+              services.care-federation.network.declaration gives the port ${lib.concatStringsSep ", " repeated} to two services.
+              Give one of them another port in the declaration.
+            '';
+          }
+          {
+            assertion = lib.all (name: lib.stringLength name <= 11) names || !oneHost;
+            message = ''
+              services.care-federation.network.declaration names ${
+                lib.concatStringsSep ", " (lib.filter (name: lib.stringLength name > 11) names)
+              }: the name of a container has 11 characters at most.
+              Use the layout "gateway" for an organisation with a longer name.
+            '';
+          }
+        ];
+      }
+
+      # The gateway: CA, proxy and clients.
+      (lib.mkIf isGateway {
+        services.care-federation.ca = {
+          enable = true;
+          inherit names;
+          certificates = lib.genAttrs names (_: {
+            group = "federation-proxy";
+          });
+        };
+
+        services.care-federation.proxy = {
+          enable = true;
+          certificates = "ca";
+          openFirewall = true;
+          settings = {
+            listen = {
+              tls = [
+                (everywhere declaration.proxy.discovery_port)
+                (everywhere declaration.proxy.federation_port)
+              ];
+              plain = [
+                "127.0.0.1:${toString declaration.proxy.client_port}"
+                "[::1]:${toString declaration.proxy.client_port}"
+              ];
+              egress = [ "${gatewayAddress}:${toString declaration.proxy.egress_port}" ];
+            };
+            policy.members = names;
+            servers = lib.mapAttrs (name: organisation: {
+              upstream = url addressOf.${name} organisation.homeserver_port;
+              hosts = [ "${name}.localhost" ];
+              federation = "${name}:${toString declaration.proxy.federation_port}";
+              client = "https://${name}:${toString declaration.proxy.federation_port}";
+            }) organisations;
+            egress.targets = lib.listToAttrs (
+              lib.concatMap
+                (
+                  port:
+                  map (name: lib.nameValuePair "${name}:${toString port}" "${gatewayAddress}:${toString port}") names
+                )
+                [
+                  declaration.proxy.discovery_port
+                  declaration.proxy.federation_port
+                ]
+            );
+          };
+        };
+
+        services.care-federation.element = lib.mapAttrs (name: organisation: {
+          listen = [ (everywhere organisation.client_port) ];
+          homeserver = url "${name}.localhost" declaration.proxy.client_port;
+          title = organisation.display_name;
+        }) (lib.filterAttrs (_: organisation: organisation.client_port != null) organisations);
+
+        networking.hosts.${gatewayAddress} = names;
+      })
+
+      (lib.mkIf (cfg.layout == "gateway" && isGateway && cfg.interface != null) {
+        networking.firewall.interfaces.${cfg.interface}.allowedTCPPorts = [
+          declaration.proxy.egress_port
+        ];
+      })
+
+      (lib.mkIf (isHomeserver && organisations ? ${toString cfg.host}) (
+        lib.mkMerge [
+          (homeserver cfg.host)
+          {
+            networking.firewall.interfaces = lib.mkIf (cfg.interface != null) {
+              ${cfg.interface}.allowedTCPPorts = [ organisations.${cfg.host}.homeserver_port ];
+            };
+          }
+        ]
+      ))
+
+      # One host: a bridge between it and a container for each organisation.
+      (lib.mkIf oneHost {
+        networking.bridges.${bridge}.interfaces = [ ];
+        networking.interfaces.${bridge}.ipv4.addresses = [
+          {
+            address = hostAddress;
+            prefixLength = 24;
+          }
+        ];
+        networking.firewall.interfaces.${bridge}.allowedTCPPorts = [ declaration.proxy.egress_port ];
+
+        containers = lib.genAttrs names container;
+        systemd.services = lib.listToAttrs (
+          map (
+            name:
+            lib.nameValuePair "container@${name}" {
+              wants = [ "federation-ca.service" ];
+              after = [ "federation-ca.service" ];
+            }
+          ) names
+        );
+      })
+    ]
+  );
+}

@@ -1,0 +1,32 @@
+# What one needs to work on the programs, the modules and the book.
+{
+  mkShell,
+  cargo,
+  clippy,
+  rustc,
+  rustfmt,
+  rust-analyzer,
+  cargo-deny,
+  deadnix,
+  mdbook,
+  nixfmt,
+  matrix-synapse,
+  element-web,
+}:
+mkShell {
+  packages = [
+    cargo
+    clippy
+    rustc
+    rustfmt
+    rust-analyzer
+    cargo-deny
+    deadnix
+    mdbook
+    nixfmt
+  ];
+
+  # `cargo run -- demo` in this shell downloads nothing.
+  SYNAPSE_HOMESERVER = "${matrix-synapse}/bin/synapse_homeserver";
+  ELEMENT_WEB = "${element-web}";
+}

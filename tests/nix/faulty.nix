@@ -1,0 +1,219 @@
+# Mistakes that people make, and a part of the sentence that each of them must give.
+{ pkgs }:
+let
+  inherit (pkgs) lib;
+  inStore = pkgs.writeText "secret" "not any more";
+  proxy = settings: {
+    services.care-federation.proxy = {
+      enable = true;
+      settings = lib.recursiveUpdate {
+        policy.members = [ "vvt" ];
+        servers.vvt = {
+          upstream = "http://127.0.0.1:8008";
+          certificate = "/etc/secrets/vvt.pem";
+          key = "/etc/secrets/vvt.key";
+        };
+      } settings;
+    };
+  };
+  homeserver = settings: {
+    services.care-federation.homeserver = {
+      enable = true;
+      name = "vvt";
+    }
+    // settings;
+  };
+  network = settings: {
+    services.care-federation.network = {
+      enable = true;
+    }
+    // settings;
+  };
+  addresses = {
+    gateway = "10.0.0.2";
+    apotheek = "10.0.0.3";
+    huisarts = "10.0.0.4";
+    vvt = "10.0.0.5";
+  };
+in
+{
+  key-in-store = {
+    settings = proxy { servers.vvt.key = "${inStore}"; };
+    says = "servers.\"vvt\".key is in the Nix store";
+  };
+  certificate-without-key = {
+    settings = proxy { servers.vvt.key = null; };
+    says = "has a certificate without its key. Write both.";
+  };
+  two-listeners-on-one-address = {
+    settings = proxy { listen.admin = [ "127.0.0.1:8008" ]; };
+    says = "two listeners wait on 127.0.0.1:8008";
+  };
+  no-certificate = {
+    settings = proxy {
+      servers.vvt.certificate = null;
+      servers.vvt.key = null;
+    };
+    says = "listens for TLS, but no server has a certificate";
+  };
+  own-server-no-member = {
+    settings = proxy { policy.members = [ "huisarts" ]; };
+    says = "policy.members does not name vvt";
+  };
+  everybody-may-federate = {
+    settings = proxy { policy.members = null; };
+    says = "every Matrix server in the world may federate";
+  };
+  nothing-to-serve = {
+    settings.services.care-federation.proxy = {
+      enable = true;
+      settings.listen.tls = [ ];
+    };
+    says = "has nothing to serve";
+  };
+  certificates-of-no-ca = {
+    settings = lib.recursiveUpdate (proxy { }) {
+      services.care-federation.proxy.certificates = "ca";
+    };
+    says = "but this host has no CA";
+  };
+
+  ca-for-nothing = {
+    settings.services.care-federation.ca.enable = true;
+    says = "ca.names is empty";
+  };
+  certificate-outside-the-network = {
+    settings.services.care-federation.ca = {
+      enable = true;
+      names = [ "vvt" ];
+      certificates."evil.example" = { };
+    };
+    says = "certificates.\"evil.example\" is for a name that the CA may not certify";
+  };
+
+  ca-and-client = {
+    settings.services.care-federation.ca = {
+      enable = true;
+      names = [ "vvt" ];
+      client.enable = true;
+    };
+    says = "cannot both have the CA and be a client of another";
+  };
+  client-of-no-server = {
+    settings.services.care-federation.ca.client.enable = true;
+    says = "Write the enrolment server";
+  };
+  client-without-trust = {
+    settings.services.care-federation.ca.client = {
+      enable = true;
+      server = "https://ca:8449";
+    };
+    says = "does not say which CA to trust";
+  };
+  token-in-store = {
+    settings.services.care-federation.ca = {
+      client.enable = true;
+      certificates.vvt.tokenFile = inStore;
+    };
+    says = "certificates.\"vvt\".tokenFile is ${inStore}: that is in the Nix store";
+  };
+
+  registration-secret-in-store = {
+    settings = homeserver { registrationSecretFile = inStore; };
+    says = "registrationSecretFile is ${inStore}: that is in the Nix store";
+  };
+  signing-key-in-store = {
+    settings = homeserver { signingKeyFile = inStore; };
+    says = "signingKeyFile is ${inStore}: that is in the Nix store";
+  };
+  password-in-store = {
+    settings = homeserver { admin.passwordFile = inStore; };
+    says = "admin.passwordFile is ${inStore}: that is in the Nix store";
+  };
+  registration-in-store = {
+    settings = homeserver { applicationServices.fhir-bridge = inStore; };
+    says = "applicationServices.\"fhir-bridge\" is ${inStore}: that is in the Nix store";
+  };
+  workers-on-sqlite = {
+    settings = homeserver {
+      database = "sqlite";
+      workers = 1;
+    };
+    says = "database = \"postgresql\";";
+  };
+  egress-and-networks = {
+    settings = homeserver {
+      egress = "http://127.0.0.1:3128";
+      allowedNetworks = [ "10.0.0.0/8" ];
+    };
+    says = "Remove allowedNetworks";
+  };
+  wildcard-and-address = {
+    settings = homeserver {
+      listenAddresses = [
+        "0.0.0.0"
+        "127.0.0.1"
+      ];
+    };
+    says = "has a wildcard and other addresses";
+  };
+
+  element-without-proxy = {
+    settings.services.care-federation.element.vvt = { };
+    says = "Write services.care-federation.proxy.enable = true;";
+  };
+
+  which-host = {
+    settings = network {
+      layout = "gateway";
+      interface = "eth1";
+      inherit addresses;
+    };
+    says = "network.host is not set";
+  };
+  unknown-host = {
+    settings = network {
+      layout = "gateway";
+      interface = "eth1";
+      host = "ziekenhuis";
+      inherit addresses;
+    };
+    says = "network.host is \"ziekenhuis\", which is no organisation of the network";
+  };
+  missing-address = {
+    settings = network {
+      layout = "gateway";
+      interface = "eth1";
+      host = "gateway";
+      addresses = removeAttrs addresses [ "vvt" ];
+    };
+    says = "has no address for vvt";
+  };
+  no-interface = {
+    settings = network {
+      layout = "gateway";
+      host = "gateway";
+      inherit addresses;
+    };
+    says = "network.interface is not set";
+  };
+  one-port-twice = {
+    settings = network {
+      declaration = lib.recursiveUpdate (lib.importTOML ../../nix/network.toml) {
+        organisations.vvt.client_port = 8008;
+      };
+    };
+    says = "gives the port 8008 to two services";
+  };
+  long-container-name = {
+    settings = network {
+      declaration = lib.recursiveUpdate (lib.importTOML ../../nix/network.toml) {
+        organisations.verpleeghuis = {
+          display_name = "Verpleeghuis";
+          homeserver_port = 8048;
+        };
+      };
+    };
+    says = "the name of a container has 11 characters at most";
+  };
+}

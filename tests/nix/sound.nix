@@ -1,0 +1,80 @@
+# Settings that must evaluate without a complaint.
+{ pkgs }:
+let
+  inherit (pkgs) lib;
+  addresses = {
+    gateway = "10.0.0.2";
+    apotheek = "10.0.0.3";
+    huisarts = "10.0.0.4";
+    vvt = "10.0.0.5";
+  };
+  host = name: {
+    services.care-federation.network = {
+      enable = true;
+      layout = "gateway";
+      host = name;
+      inherit addresses;
+      interface = "eth1";
+    };
+  };
+in
+{
+  nothing = { };
+  one-host.services.care-federation.network.enable = true;
+  gateway = host "gateway";
+  homeserver = host "vvt";
+
+  a-fourth-organisation.services.care-federation.network = {
+    enable = true;
+    declaration = lib.recursiveUpdate (lib.importTOML ../../nix/network.toml) {
+      organisations.ziekenhuis = {
+        display_name = "Ziekenhuis";
+        homeserver_port = 8048;
+      };
+    };
+  };
+
+  homeserver-alone.services.care-federation.homeserver = {
+    enable = true;
+    name = "vvt";
+    caCertificate = "/etc/care-federation/ca.pem";
+  };
+  homeserver-with-everything.services.care-federation.homeserver = {
+    enable = true;
+    name = "vvt";
+    workers = 3;
+    backup.enable = true;
+    registrationSecretFile = "/etc/secrets/registration";
+    signingKeyFile = "/etc/secrets/signing-key";
+    admin.passwordFile = "/etc/secrets/admin";
+    applicationServices.fhir-bridge = "/var/lib/fhir-bridge/registration.yaml";
+    egress = "http://127.0.0.1:3128";
+  };
+
+  proxy-with-files.services.care-federation.proxy = {
+    enable = true;
+    settings = {
+      policy.members = [ "vvt" ];
+      servers.vvt = {
+        upstream = "http://127.0.0.1:8008";
+        certificate = "/etc/secrets/vvt.pem";
+        key = "/etc/secrets/vvt.key";
+      };
+    };
+  };
+  proxy-with-acme = {
+    services.care-federation.proxy = {
+      enable = true;
+      certificates = "acme";
+      settings = {
+        policy.members = [ "vvt.example" ];
+        servers."vvt.example".upstream = "unix:/run/matrix-synapse/main.sock";
+      };
+    };
+    security.acme = {
+      acceptTerms = true;
+      defaults.email = "beheer@vvt.example";
+      certs."vvt.example".webroot = "/var/lib/acme/challenges";
+    };
+  };
+}
