@@ -14,6 +14,7 @@ use tokio::{task::spawn_local, time::Instant};
 
 use super::{
     answer::Answer,
+    cork::Corked,
     exchange::{self, Client, Lost, Outcome},
     forward::{Caller, Prepared},
     http1::{
@@ -38,16 +39,20 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, presence: Presence) {
     let limits = &worker.shared.settings.limits;
     let mut timer = Timer::new(Instant::now() + limits.header_time.get());
+    let corked = Corked::new(stream);
     let mut handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams_per_connection)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(64 * 1024)
-        .handshake::<_, Bytes>(stream);
+        .handshake::<_, Bytes>(corked.share());
     let begun = poll_fn(|cx| match std::pin::Pin::new(&mut handshake).poll(cx) {
         Poll::Ready(begun) => Poll::Ready(begun.ok()),
-        Poll::Pending => timer.poll_elapsed(cx).map(|()| None),
+        Poll::Pending => match corked.poll_release(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            _ => timer.poll_elapsed(cx).map(|()| None),
+        },
     });
     let Some(mut connection) = begun.await else { return };
     let (caller, open) = (Rc::new(caller), Rc::new(Cell::new(0_usize)));
@@ -70,6 +75,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, pr
                 }
                 Poll::Pending => break,
             }
+        }
+        // What the system does not take yet, a later turn writes: the task is woken for it.
+        if matches!(corked.poll_release(cx), Poll::Ready(Err(_))) {
+            return Poll::Ready(());
         }
         if open.get() > 0 {
             idle_since = Instant::now();

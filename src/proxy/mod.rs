@@ -1,14 +1,15 @@
 //! Floor 2: TLS by server name, plain HTTP by Host, federation policy, egress.
 //!
 //! A thread a core ([`worker`]) accepts connections and keeps them: from the first byte to the last a request stays on
-//! one thread and, over HTTP/1.1, in one task. [`tls`] shakes hands, [`h1`] and [`h2`] read requests, [`route`] and
-//! [`policy`] judge them, [`forward`] makes them ready, and [`exchange`] carries them to a homeserver ([`upstream`])
-//! and the response back. [`gate`] bounds what all threads share. [`egress`] is the way out, [`sites`] serves Element
-//! Web, [`watch`] takes over new certificates and members, and [`start`] puts it all together.
+//! one thread and, over HTTP/1.1, in one task. [`tls`] shakes hands, [`h1`] and [`h2`] read requests ([`cork`] gathers
+//! what `h2` writes), [`route`] and [`policy`] judge them, [`forward`] makes them ready, and [`exchange`] carries them to
+//! a homeserver ([`upstream`]) and the response back. [`gate`] bounds what all threads share. [`egress`] is the way out,
+//! [`sites`] serves Element Web, [`watch`] takes over new certificates and members, and [`start`] puts it all together.
 
 pub mod answer;
 mod certificates;
 pub mod command;
+mod cork;
 pub mod egress;
 mod exchange;
 mod forward;

@@ -1,14 +1,19 @@
 //! HTTP/2 clients.
 
-use std::{net::TcpStream, sync::Arc};
+use std::{
+    io::{ErrorKind, Write as _},
+    net::TcpStream,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
-use http::{HeaderMap, Method, Request};
+use h2::{RecvStream, client::SendRequest};
+use http::{HeaderMap, Method, Request, Response};
 use rustls::pki_types::ServerName;
 use tokio::runtime::Runtime;
 
-use crate::support::{Network, Received, reply};
+use crate::support::{Network, PATIENCE, Received, reply, wait_for};
 
 /// A client's connection, driven by a runtime of its own.
 struct Client {
@@ -26,13 +31,17 @@ struct Answer {
 impl Client {
     fn new(network: &Network, name: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self::with(network, name, runtime, &h2::client::Builder::new())
+    }
+
+    fn with(network: &Network, name: &str, runtime: Runtime, builder: &h2::client::Builder) -> Self {
         let config = network.authority.client(&[b"h2"]);
         let (address, name) = (network.tls(), ServerName::try_from(name.to_owned()).unwrap());
         let send = runtime.block_on(async {
             let socket = tokio::net::TcpStream::connect(address).await.unwrap();
             let stream = tokio_rustls::TlsConnector::from(Arc::clone(&config)).connect(name, socket).await.unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            let (send, connection) = builder.handshake(stream).await.unwrap();
             tokio::spawn(connection);
             send
         });
@@ -52,21 +61,34 @@ impl Client {
             if let Some(trailers) = trailers {
                 out.send_trailers(trailers)?;
             }
-            let (head, mut incoming) = response.await?.into_parts();
-            let mut body = Vec::new();
-            while let Some(data) = incoming.data().await {
-                let data = data?;
-                incoming.flow_control().release_capacity(data.len())?;
-                body.extend_from_slice(&data);
-            }
-            let trailers = incoming.trailers().await?;
-            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, trailers })
+            read(response.await?).await
+        })
+    }
+
+    /// Asks, and waits for no more than the head of the response.
+    fn begin(&self, address: &str) -> Response<RecvStream> {
+        self.runtime.block_on(async {
+            let request = Request::get(address).body(()).unwrap();
+            let (response, _) = self.send.clone().ready().await.unwrap().send_request(request, true).unwrap();
+            response.await.unwrap()
         })
     }
 
     fn get(&self, address: &str) -> Answer {
         self.ask(Request::get(address).body(()).unwrap(), &[], None).unwrap()
     }
+}
+
+async fn read(response: Response<RecvStream>) -> Result<Answer, h2::Error> {
+    let (head, mut incoming) = response.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = incoming.data().await {
+        let data = data?;
+        incoming.flow_control().release_capacity(data.len())?;
+        body.extend_from_slice(&data);
+    }
+    let trailers = incoming.trailers().await?;
+    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, trailers })
 }
 
 fn echo(received: &Received, stream: &mut TcpStream) -> bool {
@@ -219,7 +241,95 @@ fn an_idle_connection_is_told_to_go_away() {
     let network = Network::with(|settings| settings.limits.idle_time = "100ms".parse().unwrap(), echo);
     let client = Client::new(&network, "vvt");
     assert_eq!(client.get("https://vvt/").status, 200);
-    crate::support::wait_for("the connection's end", || {
-        client.runtime.block_on(async { client.send.clone().ready().await.is_err() })
-    });
+    wait_for("the connection's end", || client.runtime.block_on(async { client.send.clone().ready().await.is_err() }));
+}
+
+/// More than all sockets on the way and all that the proxy may keep can hold.
+const ENDLESS: usize = 64 * 1024 * 1024;
+
+/// A homeserver that writes `/endless` until nobody takes it any more, notes how much that was, and ends the response.
+fn endless(noted: &Arc<Mutex<Option<usize>>>) -> impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static {
+    let noted = Arc::clone(noted);
+    move |received, stream| {
+        if !received.line().starts_with("GET /endless ") {
+            return echo(received, stream);
+        }
+        reply(stream, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        let (piece, mut written) = ([b'x'; 16 * 1024], 0);
+        stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        while written < ENDLESS {
+            match stream.write(&piece) {
+                Ok(count) => written += count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(_) => return false,
+            }
+        }
+        *noted.lock().unwrap() = Some(written);
+        false
+    }
+}
+
+fn patient(window: u32) -> h2::client::Builder {
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window).initial_connection_window_size(i32::MAX as u32);
+    builder
+}
+
+#[test]
+fn a_response_that_is_not_read_holds_up_its_homeserver_and_no_other_response() {
+    let noted = Arc::default();
+    let network = Network::with(|_| {}, endless(&noted));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = Client::with(&network, "vvt", runtime, &patient(64 * 1024));
+    let unread = client.begin("https://vvt/endless");
+    wait_for("the homeserver to be held up", || noted.lock().unwrap().is_some());
+    let written = noted.lock().unwrap().unwrap();
+    assert!(written < ENDLESS, "{written} bytes");
+    for _ in 0..10 {
+        assert_eq!(client.get("https://vvt/").body, b"-");
+    }
+    let answer = client.runtime.block_on(read(unread)).unwrap();
+    assert_eq!(answer.body.len(), written);
+}
+
+#[test]
+fn a_connection_that_is_not_read_holds_up_its_homeserver() {
+    let noted = Arc::default();
+    let network = Network::with(|_| {}, endless(&noted));
+    // Nothing is read while nobody waits: this runtime has no thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::with(&network, "vvt", runtime, &patient(i32::MAX as u32));
+    let unread = client.begin("https://vvt/endless");
+    wait_for("the homeserver to be held up", || noted.lock().unwrap().is_some());
+    let written = noted.lock().unwrap().unwrap();
+    assert!(written < ENDLESS, "{written} bytes");
+    let answer = client.runtime.block_on(read(unread)).unwrap();
+    assert_eq!(answer.body.len(), written);
+    assert_eq!(client.get("https://vvt/").body, b"-");
+}
+
+#[test]
+fn a_piece_of_a_response_arrives_before_there_is_more() {
+    let (arrived, awaited) = mpsc::channel::<()>();
+    let awaited = Mutex::new(awaited);
+    let network = Network::with(
+        |_| {},
+        move |_, stream| {
+            reply(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
+            for piece in [b"a", b"b", b"c"] {
+                reply(stream, piece);
+                if awaited.lock().unwrap().recv_timeout(PATIENCE).is_err() {
+                    return false;
+                }
+            }
+            true
+        },
+    );
+    let client = Client::new(&network, "vvt");
+    let mut body = client.begin("https://vvt/").into_body();
+    for piece in [b"a", b"b", b"c"] {
+        let data = client.runtime.block_on(body.data()).unwrap().unwrap();
+        assert_eq!(data.as_ref(), piece);
+        arrived.send(()).unwrap();
+    }
 }
