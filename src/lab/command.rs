@@ -73,7 +73,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the log of a server, of `proxy`, or of all
+    /// Show the log of a server, of `proxy`, of `bridge`, or of all
     Logs(inspect::Logs),
     /// Make and list users
     #[command(subcommand)]

@@ -7,12 +7,13 @@
 //! | [`element`] | the pinned Element Web |
 //! | [`cache`] | installing either, whole or not at all |
 //! | [`ports`] | which ports the network takes, and who holds them |
-//! | [`synapse`], [`setup`] | the configuration of every program |
+//! | [`synapse`], [`bridge`], [`setup`] | the configuration of every program |
 //! | [`program`], [`supervisor`] | child processes that never outlive the lab |
 //! | [`control`], [`logs`] | what runs and what it says, for other terminals |
 //! | [`client`], [`users`] | the Matrix client-server API as a user speaks it; who can log in |
 //! | [`scenario`] | what a user would do, checked against any running network |
 
+pub mod bridge;
 pub mod cache;
 pub mod client;
 pub mod command;

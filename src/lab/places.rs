@@ -59,6 +59,16 @@ impl Places {
         self.homeserver(name).join("registration_shared_secret")
     }
 
+    /// What all FHIR bridges keep.
+    pub fn bridges(&self) -> PathBuf {
+        self.state.join("bridges")
+    }
+
+    /// What one organisation's FHIR bridge keeps: settings, registration, links, embedded FHIR repository.
+    pub fn bridge(&self, name: &str) -> PathBuf {
+        self.bridges().join(name)
+    }
+
     /// The proxy's settings file.
     pub fn proxy_settings(&self) -> PathBuf {
         self.state.join("federation-proxy.toml")
@@ -69,7 +79,7 @@ impl Places {
         self.state.join("logs")
     }
 
-    /// The log file of one program: a server name, or `proxy`.
+    /// The log file of one program: a server name, `proxy`, or `bridge-` and a server name.
     pub fn log(&self, program: &str) -> PathBuf {
         self.logs().join(format!("{program}.log"))
     }

@@ -52,8 +52,16 @@ impl Ports {
     /// The network with its ports chosen.
     ///
     /// # Errors
-    /// When a moved port is above 65535, or no free ports are left.
+    /// When a moved port is above 65535, no free ports are left, or a bridge has no admin port.
     pub fn choose(self, mut network: Network) -> Result<Network, Failure> {
+        for (name, organisation) in &mut network.organisations {
+            let chosen = organisation.bridge_admin_port();
+            if organisation.bridge_port.is_some() && chosen.is_none() {
+                return Err(Failure::new(Status::Config, format!("{name}: there is no port after bridge_port"))
+                    .remedy("Declare its bridge_admin_port."));
+            }
+            organisation.bridge_admin_port = chosen;
+        }
         match self {
             Self::Declared => {}
             Self::Moved(offset) => {
@@ -123,6 +131,8 @@ fn all_mut(network: &mut Network) -> Vec<(String, &mut u16)> {
         ports.push((format!("the homeserver port of {name}"), &mut organisation.homeserver_port));
         ports.extend(organisation.client_port.as_mut().map(|port| (format!("the Element port of {name}"), port)));
         ports.extend(organisation.bridge_port.as_mut().map(|port| (format!("the bridge port of {name}"), port)));
+        let admin = organisation.bridge_admin_port.as_mut();
+        ports.extend(admin.map(|port| (format!("the bridge's admin port of {name}"), port)));
     }
     ports
 }
@@ -207,8 +217,22 @@ mod tests {
         let network = Ports::Moved(1000).choose(Network::lab().unwrap()).unwrap();
         assert_eq!(network.proxy.federation_port, 9448);
         assert_eq!(network.organisations["vvt"].client_port, Some(9003));
+        assert_eq!(network.organisations["vvt"].bridge_port, Some(2234));
+        assert_eq!(network.organisations["vvt"].bridge_admin_port, Some(2235));
+        assert_eq!(network.organisations["huisarts"].bridge_admin_port, None);
         let failure = Ports::Moved(60_000).choose(Network::lab().unwrap()).unwrap_err();
         assert!(failure.to_string().contains("above 65535"), "{failure}");
+    }
+
+    #[test]
+    fn a_bridge_at_the_last_port_needs_an_admin_port_of_its_own() {
+        let mut network = Network::lab().unwrap();
+        let vvt = network.organisations.get_mut("vvt").unwrap();
+        vvt.bridge_port = Some(u16::MAX);
+        let failure = Ports::Declared.choose(network.clone()).unwrap_err();
+        assert!(failure.to_string().contains("vvt"), "{failure}");
+        network.organisations.get_mut("vvt").unwrap().bridge_admin_port = Some(1235);
+        Ports::Declared.choose(network).unwrap();
     }
 
     #[test]

@@ -41,7 +41,7 @@ const LARGE_LOG: u64 = 10 * 1024 * 1024;
 /// A program that the lab runs.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Its name, for people: a server name or `proxy`.
+    /// Its name, for people: a server name, `proxy`, or `bridge-` and a server name.
     pub name: String,
     command: Vec<OsString>,
     variables: Vec<(&'static str, OsString)>,

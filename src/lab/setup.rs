@@ -1,5 +1,5 @@
-//! Everything that must be in place before the network starts: certificates, homeserver configurations, the proxy's
-//! settings. Made anew at each start from the declaration; keys, databases and secrets are kept.
+//! Everything that must be in place before the network starts: certificates, homeserver configurations, the
+//! settings of proxy and bridges. Made anew at each start from the declaration; keys, databases and secrets are kept.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    bridge::{self, Bridge},
     element,
     install::Synapse,
     places::Places,
@@ -22,7 +23,7 @@ use crate::{
         failure::{Failure, Status},
         files,
         listeners::Address,
-        network::Network,
+        network::{Network, Organisation},
     },
 };
 
@@ -52,13 +53,20 @@ impl Setup {
         synapse: &Synapse,
         element: Option<&Path>,
     ) -> Result<Self, Failure> {
-        if let Some(name) = network.names().find(|name| *name == PROXY) {
+        let bridges = bridge::all(places, network);
+        let own: Vec<String> = own_names(network);
+        if let Some(name) = network.names().find(|name| own.iter().any(|own| own == name)) {
             return Err(Failure::new(Status::Config, format!("no organisation may be called {name:?}"))
-                .remedy("The lab's reverse proxy has that name; choose another."));
+                .remedy("A program of the lab has that name; choose another."));
         }
         files::make_directory(&places.logs())?;
         certify(places, network)?;
         let mut services = vec![proxy(places, network, element)?];
+        // Before any homeserver starts: it reads the registration then.
+        for bridge in &bridges {
+            bridge.prepare()?;
+            services.push(bridge.service(places)?);
+        }
         for homeserver in homeservers(places, network) {
             homeserver.prepare()?;
             services.push(Service {
@@ -98,6 +106,15 @@ pub fn secure_address(network: &Network, name: &str) -> String {
     format!("https://{name}:{}", network.proxy.federation_port)
 }
 
+/// Where people find one of the lab's programs: a homeserver's address for browsers, a bridge's FHIR endpoint.
+pub fn address(network: &Network, program: &str) -> Option<String> {
+    if network.organisations.contains_key(program) {
+        return Some(browser_address(network, program));
+    }
+    let (_, organisation) = network.organisations.iter().find(|(name, _)| bridge::program_name(name) == program)?;
+    organisation.bridge_port.map(bridge::fhir_address)
+}
+
 fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
@@ -112,17 +129,20 @@ fn both_loopbacks(port: u16) -> Vec<Address> {
 }
 
 fn homeservers(places: &Places, network: &Network) -> Vec<Homeserver> {
-    let homeserver = |name: &str, port| Homeserver {
-        name: name.to_owned(),
+    let registrations = |name: &str, organisation: &Organisation| {
+        Bridge::of(places, name, organisation).map(|bridge| bridge.registration()).into_iter().collect()
+    };
+    let homeserver = |(name, organisation): (&String, &Organisation)| Homeserver {
+        name: name.clone(),
         directory: places.homeserver(name),
         log: places.log(name),
-        port,
+        port: organisation.homeserver_port,
         client_address: browser_address(network, name) + "/",
         authority: Authority::certificate_path(&places.authority()),
         egress_port: network.proxy.egress_port,
-        application_services: Vec::new(),
+        application_services: registrations(name, organisation),
     };
-    network.organisations.iter().map(|(name, organisation)| homeserver(name, organisation.homeserver_port)).collect()
+    network.organisations.iter().map(homeserver).collect()
 }
 
 fn proxy(places: &Places, network: &Network, element: Option<&Path>) -> Result<Service, Failure> {
@@ -180,9 +200,16 @@ fn value<T: std::str::FromStr<Err = String>>(text: String) -> Result<T, Failure>
     text.parse().map_err(|error: String| Failure::new(Status::Config, error))
 }
 
+/// The names of the lab's programs that are no homeservers.
+fn own_names(network: &Network) -> Vec<String> {
+    let with_bridge = network.organisations.iter().filter(|(_, organisation)| organisation.bridge_port.is_some());
+    [PROXY.to_owned()].into_iter().chain(with_bridge.map(|(name, _)| bridge::program_name(name))).collect()
+}
+
 /// Where each program's logs are, by its name.
 pub fn logs(places: &Places, network: &Network) -> BTreeMap<String, std::path::PathBuf> {
-    network.names().chain([PROXY]).map(|name| (name.to_owned(), places.log(name))).collect()
+    let names = network.names().map(str::to_owned).chain(own_names(network));
+    names.map(|name| (name.clone(), places.log(&name))).collect()
 }
 
 #[cfg(test)]
@@ -223,13 +250,27 @@ mod tests {
     }
 
     #[test]
-    fn the_proxys_own_name_is_taken() {
-        let mut network = Network::lab().unwrap();
-        let vvt = network.organisations["vvt"].clone();
-        network.organisations.insert(PROXY.to_owned(), vvt);
-        let directory = tempfile::tempdir().unwrap();
-        let places = Places::new(Some(directory.path()), Some(directory.path())).unwrap();
-        let failure = Setup::prepare(&places, &network, &Synapse { command: Vec::new() }, None).unwrap_err();
-        assert_eq!(failure.to_string(), "no organisation may be called \"proxy\"");
+    fn the_names_of_the_labs_own_programs_are_taken() {
+        for name in [PROXY, "bridge-vvt"] {
+            let mut network = Network::lab().unwrap();
+            let huisarts = network.organisations["huisarts"].clone();
+            network.organisations.insert(name.to_owned(), huisarts);
+            let directory = tempfile::tempdir().unwrap();
+            let places = Places::new(Some(directory.path()), Some(directory.path())).unwrap();
+            let failure = Setup::prepare(&places, &network, &Synapse { command: Vec::new() }, None).unwrap_err();
+            assert_eq!(failure.to_string(), format!("no organisation may be called {name:?}"));
+        }
+    }
+
+    #[test]
+    fn the_homeserver_with_a_bridge_knows_it() {
+        let network = Network::lab().unwrap();
+        let places = Places::new(Some(Path::new("/state")), Some(Path::new("/cache"))).unwrap();
+        for homeserver in homeservers(&places, &network) {
+            let known: Vec<&Path> = homeserver.application_services.iter().map(|path| path.as_path()).collect();
+            let bridge = Path::new("/state/bridges/vvt/registration.yaml");
+            assert_eq!(known, if homeserver.name == "vvt" { vec![bridge] } else { Vec::new() });
+        }
+        assert!(logs(&places, &network).contains_key("bridge-vvt"));
     }
 }

@@ -49,6 +49,20 @@ pub struct Organisation {
     /// Where its FHIR bridge listens, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge_port: Option<u16>,
+    /// Where that bridge's health and metrics are, if not at the port after [`Organisation::bridge_port`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge_admin_port: Option<u16>,
+}
+
+// === impl Organisation ===
+
+impl Organisation {
+    /// Where the health and metrics of its FHIR bridge are, if it has one: as declared, else the port after the
+    /// bridge's own. `None` also where there is no port after it.
+    pub fn bridge_admin_port(&self) -> Option<u16> {
+        let bridge = self.bridge_port?;
+        self.bridge_admin_port.or_else(|| bridge.checked_add(1))
+    }
 }
 
 // === impl Network ===

@@ -33,6 +33,7 @@ homeserver_port = 8028
 [organisations.vvt]
 display_name = \"VVT\"
 homeserver_port = 8038
+bridge_port = 1234
 ";
 
 /// A state directory and the commands on it; removed at the end.

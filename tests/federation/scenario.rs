@@ -27,6 +27,7 @@ fn every_step_of_the_scenario_passes_across_four_organisations() {
     }
     let expected = [
         ("A room across the network", 12),
+        ("FHIR and Matrix", 19),
         ("Files", 2),
         ("Good-bye", 1),
         ("People", 2),
@@ -69,8 +70,9 @@ fn a_target_file_takes_the_place_of_the_lab() {
     );
     let target = shared.lab.write("target.toml", &target);
     let text = shared.lab.succeed(&["verify", "--target", target.to_str().unwrap()]);
-    assert!(text.contains("steps passed, 2 left out") && text.contains("across ggz, vvt."), "{text}");
+    assert!(text.contains("steps passed, 3 left out") && text.contains("across ggz, vvt."), "{text}");
     assert!(text.contains("the target names no egress"), "{text}");
+    assert!(text.contains("the target names no FHIR bridge"), "{text}");
 }
 
 #[test]
@@ -146,8 +148,15 @@ fn other_terminals_see_the_network() {
     assert!(status.contains("The lab is up") && status.contains("ggz"), "{status}");
     let logs = shared.lab.succeed(&["logs", "vvt", "-n", "3"]);
     assert_eq!(logs.lines().count(), 3, "{logs}");
+    let port = shared.network.organisations["vvt"].bridge_port.unwrap();
+    let row = status.lines().find(|line| line.starts_with("bridge-vvt")).unwrap();
+    assert!(row.ends_with(&format!("http://127.0.0.1:{port}/fhir")), "{row}");
+    for name in ["bridge", "bridge-vvt"] {
+        let logs = shared.lab.succeed(&["logs", name, "-n", "10000"]);
+        assert!(logs.contains("connected with the homeserver"), "{logs}");
+    }
     let unknown = shared.lab.run(&["logs", "ziekenhuis"]);
-    assert!(String::from_utf8(unknown.stderr).unwrap().contains("There are logs of apotheek, ggz,"));
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("There are logs of apotheek, bridge-vvt, ggz,"));
 }
 
 #[test]

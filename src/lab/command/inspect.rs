@@ -1,6 +1,7 @@
 //! What other terminals ask: `status`, `logs`, `down`, `reset`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::PathBuf,
@@ -13,6 +14,7 @@ use serde_json::json;
 use super::Options;
 use crate::{
     lab::{
+        bridge,
         control::{Lock, Phase, ProgramState, Running},
         logs, setup,
     },
@@ -28,7 +30,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Which logs are shown, and how.
 #[derive(Debug, Args)]
 pub(super) struct Logs {
-    /// A server's name, or `proxy` [default: all]
+    /// A server's name, `proxy`, or `bridge` [default: all]
     name: Option<String>,
     /// Go on with what is written later, until Ctrl-C
     #[arg(short, long)]
@@ -74,11 +76,7 @@ fn show(running: &Running) {
         let ProgramState { process, ready, restarts } = state;
         let process = process.map(|process| process.to_string()).unwrap_or_default();
         let state = if *ready { "serves" } else { "not serving" };
-        let address = if running.network.organisations.contains_key(name) {
-            setup::browser_address(&running.network, name)
-        } else {
-            String::new()
-        };
+        let address = setup::address(&running.network, name).unwrap_or_default();
         println!("{}", format!("{name:<14} {state:<12} {process:<10} {restarts:<9} {address}").trim_end());
     }
 }
@@ -92,21 +90,29 @@ pub(super) fn logs(options: &Options, asked: &Logs) -> anyhow::Result<()> {
     let all = setup::logs(&places, &network);
     let chosen: Vec<(String, PathBuf)> = match &asked.name {
         None => all.into_iter().collect(),
-        Some(name) => match all.get(name) {
-            Some(path) => vec![(name.clone(), path.clone())],
-            None => {
-                let known = all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                return Err(Failure::new(Status::Usage, format!("there is no log of {name:?}"))
-                    .remedy(format!("There are logs of {known}."))
-                    .into());
-            }
-        },
+        Some(name) => chosen_logs(all, name)?,
     };
     if !chosen.iter().any(|(_, path)| path.exists()) {
         let text = format!("nothing has been logged in {}", places.logs().display());
         return Err(Failure::new(Status::NoInput, text).remedy("Start the network with `federation-lab up`.").into());
     }
     logs::show(chosen, asked.lines, asked.follow)
+}
+
+/// The log of a program, or of every bridge for `bridge`.
+fn chosen_logs(mut all: BTreeMap<String, PathBuf>, name: &str) -> Result<Vec<(String, PathBuf)>, Failure> {
+    if let Some(path) = all.remove(name) {
+        return Ok(vec![(name.to_owned(), path)]);
+    }
+    let known = all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let any_bridge = bridge::program_name("");
+    let bridges: Vec<_> =
+        all.into_iter().filter(|(program, _)| name == bridge::BRIDGE && program.starts_with(&any_bridge)).collect();
+    if bridges.is_empty() {
+        return Err(Failure::new(Status::Usage, format!("there is no log of {name:?}"))
+            .remedy(format!("There are logs of {known}.")));
+    }
+    Ok(bridges)
 }
 
 pub(super) async fn down(options: &Options) -> anyhow::Result<()> {
@@ -128,7 +134,7 @@ pub(super) fn reset(options: &Options, yes: bool) -> anyhow::Result<()> {
         return Err(Failure::new(Status::Failed, "nothing was removed").into());
     }
     // Only what the lab made: the directory may have been anybody's.
-    let own = [places.authority(), places.state().join("homeservers"), places.logs()];
+    let own = [places.authority(), places.state().join("homeservers"), places.bridges(), places.logs()];
     for directory in own.iter().filter(|directory| directory.exists()) {
         fs::remove_dir_all(directory).map_err(|error| files::cannot("remove", directory, error))?;
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Subcommand;
 
-use crate::{lab::program, proxy};
+use crate::{bridge, lab::program, proxy};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -19,11 +19,14 @@ pub(super) enum Command {
     },
     /// The network's reverse proxy
     FederationProxy(Box<proxy::command::Arguments>),
+    /// An organisation's FHIR bridge
+    FhirBridge(Box<bridge::command::Arguments>),
 }
 
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Guard { parent, command } => program::guard(parent, &command),
         Command::FederationProxy(arguments) => proxy::command::run(*arguments),
+        Command::FhirBridge(arguments) => bridge::command::run(*arguments),
     }
 }

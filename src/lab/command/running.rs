@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Options, Start, interrupted, verify};
 use crate::{
     lab::{
+        bridge,
         control::{Lock, Phase, Running},
         element,
         install::Synapse,
@@ -92,7 +93,8 @@ impl Lab {
         let (synapse, element) = tokio::join!(Synapse::obtain(&places, stop), element);
         let (synapse, element) = (synapse?, element?);
         let setup = Setup::prepare(&places, &network, &synapse, element.as_deref())?;
-        eprintln!("Starting {} …", network.names().chain(["the proxy"]).collect::<Vec<_>>().join(", "));
+        let names = setup.services.iter().map(|service| service.program.name.as_str());
+        eprintln!("Starting {} …", names.collect::<Vec<_>>().join(", "));
         let supervisor = Supervisor::start(setup.services);
         let element = element.is_some();
         let mut lab = Self { lock, places, network, synapse, supervisor, phase: Phase::Starting, element };
@@ -181,6 +183,11 @@ impl Lab {
         for (name, organisation) in &network.organisations {
             if let Some(port) = organisation.client_port.filter(|_| self.element) {
                 println!("\nElement Web for {name}: http://localhost:{port}");
+            }
+        }
+        for (name, organisation) in &network.organisations {
+            if let Some(port) = organisation.bridge_port {
+                println!("\nFHIR R4 endpoint of {name}, carried to Matrix and back: {}", bridge::fhir_address(port));
             }
         }
         println!("\n{:<24} password", "user");

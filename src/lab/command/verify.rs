@@ -7,9 +7,10 @@ use clap::Args;
 use super::Options;
 use crate::{
     lab::{
+        bridge,
         control::Running,
         places::Places,
-        scenario::{self, Report, Silent, StrangerTarget, Target, TargetServer, Teller},
+        scenario::{self, BridgeTarget, Report, Silent, StrangerTarget, Target, TargetServer, Teller},
         setup,
     },
     pki::Authority,
@@ -110,6 +111,12 @@ pub(super) fn of_lab(places: &Places, running: &Running) -> Target {
             .iter()
             .map(|(name, organisation)| (name.clone(), server(name, organisation.homeserver_port)))
             .collect(),
+        // A network may have more; one is played.
+        bridge: bridge::all(places, network).first().map(|bridge| BridgeTarget {
+            fhir: bridge::fhir_address(bridge.port),
+            token_file: None,
+            log: Some(places.log(&bridge::program_name(&bridge.server))),
+        }),
         stranger,
     }
 }

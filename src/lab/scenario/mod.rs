@@ -1,6 +1,8 @@
 //! What users of the network do, step by step, and what outsiders try; each step checked on the servers that must see
 //! it. Runs against any network that a [`Target`] describes: the lab, virtual machines, a real installation.
 
+mod care;
+mod fhir;
 mod impostor;
 mod junit;
 mod media;
@@ -9,6 +11,7 @@ mod people;
 mod recorder;
 mod relay;
 mod report;
+mod resources;
 mod room;
 mod servers;
 mod stranger;
@@ -18,7 +21,7 @@ mod tls;
 pub use self::{
     recorder::{Narrator, Recorder, Silent, Step, Trouble, Verdict},
     report::{Report, Teller},
-    target::{StrangerTarget, Target, TargetServer},
+    target::{BridgeTarget, StrangerTarget, Target, TargetServer},
 };
 
 use self::{stranger::Stranger, target::Reached};
@@ -44,6 +47,7 @@ pub async fn play(target: &Target, narrator: impl Narrator + 'static) -> anyhow:
     {
         if let Ok(room) = room::chapter(&mut recorder, &mut people).await {
             _ = media::chapter(&mut recorder, &mut people).await;
+            care::chapter(&mut recorder, &reached, &mut people).await;
             _ = outside::chapter(&mut recorder, &reached, &people, &room, stranger).await;
         }
         people::leave(&mut recorder, people).await;

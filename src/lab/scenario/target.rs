@@ -9,6 +9,7 @@ use std::{
 use reqwest::Certificate;
 use serde::{Deserialize, Serialize};
 
+use super::fhir::{FHIR, Fhir};
 use crate::{
     lab::client::{Reach, Server},
     service::{
@@ -33,6 +34,9 @@ pub struct Target {
     pub egress: Option<SocketAddr>,
     /// The servers by name; at least two.
     pub servers: BTreeMap<String, TargetServer>,
+    /// The FHIR bridge of one of the servers. Default: its checks are left out.
+    #[serde(default)]
+    pub bridge: Option<BridgeTarget>,
     /// What is needed to play a homeserver outside the network. Default: its checks are left out.
     #[serde(default)]
     pub stranger: Option<StrangerTarget>,
@@ -62,6 +66,20 @@ pub struct TargetServer {
     pub log: Option<PathBuf>,
 }
 
+/// A FHIR bridge, as care systems reach it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeTarget {
+    /// The base address of its FHIR endpoint, `http://127.0.0.1:1234/fhir`.
+    pub fhir: String,
+    /// A file with the bearer token to show there. Default: none is shown.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// The bridge's log file, for the report of a failure.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+}
+
 /// What is needed to play a homeserver outside the network on this machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +99,7 @@ pub(super) struct Reached {
     pub(super) authority: PathBuf,
     pub(super) roots_pem: String,
     pub(super) egress: Option<SocketAddr>,
+    pub(super) bridge: Option<Fhir>,
 }
 
 /// One server of it.
@@ -122,6 +141,9 @@ impl Target {
             let files = [&mut server.registration_secret_file, &mut server.admin_token_file, &mut server.log];
             files.into_iter().flatten().for_each(anchor);
         }
+        if let Some(bridge) = &mut target.bridge {
+            [&mut bridge.token_file, &mut bridge.log].into_iter().flatten().for_each(anchor);
+        }
         if let Some(stranger) = &mut target.stranger {
             anchor(&mut stranger.certificate);
             anchor(&mut stranger.key);
@@ -135,9 +157,11 @@ impl Target {
         Ok(target)
     }
 
-    /// The log file of each server that has one.
+    /// The log file of each server that has one, and of the bridge.
     pub fn logs(&self) -> BTreeMap<String, PathBuf> {
-        self.servers.iter().filter_map(|(name, server)| Some((name.clone(), server.log.clone()?))).collect()
+        let servers = self.servers.iter().map(|(name, server)| (name.clone(), server.log.clone()));
+        let bridge = self.bridge.iter().map(|bridge| (FHIR.to_owned(), bridge.log.clone()));
+        servers.chain(bridge).filter_map(|(name, log)| Some((name, log?))).collect()
     }
 }
 
@@ -153,7 +177,8 @@ impl Reached {
             .ok_or_else(|| Failure::new(Status::Data, format!("{} holds no certificate", authority.display())))?;
         let servers = target.servers.iter().map(|(name, server)| ReachedServer::new(name, server, &roots));
         let servers = servers.collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { servers, authority, roots_pem, egress: target.egress })
+        let bridge = target.bridge.as_ref().map(|bridge| Fhir::new(bridge, &roots)).transpose()?;
+        Ok(Self { servers, authority, roots_pem, egress: target.egress, bridge })
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -201,11 +226,14 @@ mod tests {
     fn paths_start_at_the_files_directory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("target.toml");
-        let text = "certificate_authority = \"ca.pem\"\n[servers.a]\nadmin_token_file = \"a.token\"\n[servers.b]\n";
+        let text = "certificate_authority = \"ca.pem\"\n[servers.a]\nadmin_token_file = \"a.token\"\n[servers.b]\n\
+                    [bridge]\nfhir = \"http://127.0.0.1:1234/fhir\"\ntoken_file = \"fhir.token\"\nlog = \"bridge.log\"\n";
         std::fs::write(&path, text).unwrap();
         let target = Target::read(&path).unwrap();
         assert_eq!(target.certificate_authority, directory.path().join("ca.pem"));
         assert_eq!(target.servers["a"].admin_token_file, Some(directory.path().join("a.token")));
+        assert_eq!(target.bridge.as_ref().unwrap().token_file, Some(directory.path().join("fhir.token")));
+        assert_eq!(target.logs()[FHIR], directory.path().join("bridge.log"));
     }
 
     #[test]
