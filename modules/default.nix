@@ -5,6 +5,7 @@ let
     federation-proxy = ./federation-proxy.nix;
     homeserver = ./homeserver;
     element = ./element.nix;
+    fhir-bridge = ./fhir-bridge.nix;
     network = ./network.nix;
   };
 in

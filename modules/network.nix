@@ -46,6 +46,11 @@ let
       egress = url gatewayAddress declaration.proxy.egress_port;
       caCertificate = cfg.caCertificate;
     };
+    # The bridge is beside its homeserver, which gets its registration there.
+    services.care-federation.bridge = lib.mkIf (organisations.${name}.bridge_port != null) {
+      enable = true;
+      settings.listen = [ "127.0.0.1:${toString organisations.${name}.bridge_port}" ];
+    };
     networking.hosts.${gatewayAddress} = names;
   };
 
@@ -61,6 +66,7 @@ let
     config = {
       imports = [
         ./homeserver
+        ./fhir-bridge.nix
         (homeserver name)
       ];
       services.care-federation.homeserver.openFirewall = true;
@@ -86,7 +92,7 @@ let
       bridge_port = mkOption {
         type = types.nullOr types.port;
         default = null;
-        description = "Where its FHIR bridge listens, if it has one.";
+        description = "Where its FHIR bridge listens, if it has one: on loopback, beside its homeserver.";
       };
     };
   };

@@ -23,6 +23,19 @@ let
     }
     // settings;
   };
+  # A bridge beside vvt's homeserver; `settings` are those of the bridge.
+  bridge = settings: {
+    services.care-federation = {
+      homeserver = {
+        enable = true;
+        name = "vvt";
+      };
+      bridge = {
+        enable = true;
+      }
+      // settings;
+    };
+  };
   network = settings: {
     services.care-federation.network = {
       enable = true;
@@ -161,6 +174,66 @@ in
   element-without-proxy = {
     settings.services.care-federation.element.vvt = { };
     says = "Write services.care-federation.proxy.enable = true;";
+  };
+
+  bridge-without-homeserver = {
+    settings.services.care-federation.bridge.enable = true;
+    says = "is not on this host, so that its registration cannot be handed over";
+  };
+  bridge-of-another-homeserver = {
+    settings = bridge { settings.homeserver.server_name = "huisarts"; };
+    says = "the homeserver \"huisarts\" is not on this host";
+  };
+  homeserver-that-does-not-list-it = {
+    settings = lib.recursiveUpdate (bridge { }) {
+      services.care-federation.homeserver.applicationServices = lib.mkForce { };
+    };
+    says = "Write services.care-federation.homeserver.applicationServices.fhir-bridge = \"/var/lib/fhir-bridge/registration.yaml\";";
+  };
+  bridge-open-to-everybody = {
+    settings = bridge { settings.listen = [ "[::]:1234" ]; };
+    says = "the FHIR endpoint would be open to everybody who reaches [::]:1234";
+  };
+  bridge-on-the-homeserver-port = {
+    settings = bridge { settings.listen = [ "127.0.0.1:8008" ]; };
+    says = "something else waits on 127.0.0.1:8008 already";
+  };
+  bridge-on-one-port-twice = {
+    settings = bridge { settings.admin = [ "127.0.0.1:1234" ]; };
+    says = "something else waits on 127.0.0.1:1234 already";
+  };
+  bridge-on-the-proxy-port = {
+    settings = lib.recursiveUpdate (proxy { }) {
+      services.care-federation.bridge = {
+        enable = true;
+        registrationFile = "/etc/secrets/registration.yaml";
+        settings.admin = [ "127.0.0.1:9448" ];
+      };
+    };
+    says = "something else waits on 127.0.0.1:9448 already";
+  };
+  fhir-credentials-for-nobody = {
+    settings = bridge { fhirServer.tokenFile = "/etc/secrets/fhir-token"; };
+    says = "there is no FHIR server elsewhere to show them to";
+  };
+  bridge-registration-in-store = {
+    settings = bridge { registrationFile = inStore; };
+    says = "bridge.registrationFile is ${inStore}: that is in the Nix store";
+  };
+  bridge-tokens-in-store = {
+    settings = bridge { tokensFile = inStore; };
+    says = "bridge.tokensFile is ${inStore}: that is in the Nix store";
+  };
+  bridge-tokens-in-store-by-setting = {
+    settings = bridge { settings.fhir.tokens_file = "${inStore}"; };
+    says = "settings.fhir.tokens_file is ${inStore}: that is in the Nix store";
+  };
+  fhir-token-in-store = {
+    settings = bridge {
+      fhirServer.tokenFile = inStore;
+      settings.fhir.server.base = "https://fhir.example.nl/r4";
+    };
+    says = "fhirServer.tokenFile is ${inStore}: that is in the Nix store";
   };
 
   which-host = {

@@ -77,4 +77,45 @@ in
       certs."vvt.example".webroot = "/var/lib/acme/challenges";
     };
   };
+
+  bridge-beside-its-homeserver.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+    };
+    bridge.enable = true;
+  };
+  bridge-with-workers.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+      workers = 2;
+    };
+    bridge = {
+      enable = true;
+      openFirewall = true;
+      tokensFile = "/etc/secrets/fhir-clients.toml";
+      settings.listen = [ "[::]:1234" ];
+    };
+  };
+  bridge-between-others.services.care-federation.bridge = {
+    enable = true;
+    registrationFile = "/etc/secrets/registration.yaml";
+    fhirServer = {
+      certificateFile = "/etc/secrets/fhir-client.pem";
+      keyFile = "/etc/secrets/fhir-smart.pem";
+    };
+    settings = {
+      url = "http://10.0.0.5:1234";
+      listen = [ "10.0.0.5:1234" ];
+      homeserver = {
+        url = "https://matrix.vvt.example";
+        server_name = "vvt.example";
+      };
+      fhir.server = {
+        base = "https://fhir.example.nl/r4";
+        smart.client_id = "fhir-bridge";
+      };
+    };
+  };
 }

@@ -22,6 +22,8 @@ with subtest("no unit may do more than it must"):
         (vvt_host, "care-homeserver-secrets.service"),
         (vvt_host, "care-homeserver-admin.service"),
         (vvt_host, "care-homeserver-backup.service"),
+        (vvt_host, "fhir-bridge.service"),
+        (vvt_host, "fhir-bridge-registration.service"),
     ]
     ratings = {unit: exposure(machine, unit) for machine, unit in units}
     assert all(rating <= 1.5 for rating in ratings.values()), ratings
@@ -36,7 +38,8 @@ with subtest("nothing listens but what is declared"):
 
     wait_for_network(gateway, homeservers)
     assert ports(gateway) == {443, 3128, 8003, 8008, 8448, 8449, 9448}, ports(gateway)
-    assert ports(vvt_host) == {8038}, ports(vvt_host)
+    vvt_host.wait_for_unit("fhir-bridge.service")
+    assert ports(vvt_host) == {1234, 1235, 8038}, ports(vvt_host)
 
 with subtest("private listeners cannot be reached from another host"):
 
@@ -48,12 +51,12 @@ with subtest("private listeners cannot be reached from another host"):
     assert found == {443, 3128, 8003, 8448}, found
 
 with subtest("secrets are in no configuration, no argument and no environment"):
-    # A line each: registration, macaroon, form and the administrator's password.
+    # A line each: registration, macaroon, form, the administrator's password, and both tokens of the bridge.
     vvt_host.succeed(
-        "for file in /var/lib/care-homeserver/* /var/lib/care-homeserver-admin/password; do"
-        " cat $file; echo; done | grep . > /root/secrets"
+        "{ for file in /var/lib/care-homeserver/* /var/lib/care-homeserver-admin/password; do cat $file; echo; done;"
+        " grep -oP '^[ah]s_token: \\K.*' /var/lib/fhir-bridge/registration.yaml; } | grep . > /root/secrets"
     )
-    assert vvt_host.succeed("wc -l < /root/secrets") == "4\n"
+    assert vvt_host.succeed("wc -l < /root/secrets") == "6\n"
     # Each search is first seen to find what is there.
     searches = [
         # -R follows the links of /etc into the store: units and their scripts.
@@ -72,7 +75,7 @@ with subtest("secrets are in no configuration, no argument and no environment"):
         vvt_host.fail(search.format("-f /root/secrets"))
 
 with subtest("secrets are for their owners alone"):
-    for path in ["care-homeserver/registration", "care-homeserver-admin/password"]:
+    for path in ["care-homeserver/registration", "care-homeserver-admin/password", "fhir-bridge/registration.yaml"]:
         vvt_host.fail(f"runuser -u nobody -- cat /var/lib/{path}")
         vvt_host.succeed(f"test $(stat -L -c %a /var/lib/{path}) = 600")
 

@@ -1,0 +1,384 @@
+# fhir-bridge: care teams, conversations and messages between FHIR and one homeserver.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.care-federation.bridge;
+  inherit (cfg) settings;
+  inherit (lib) mkOption types literalExpression;
+  inherit (config.services.care-federation) homeserver;
+  proxy = config.services.care-federation.proxy or { enable = false; };
+  programs = import ./lib/programs.nix pkgs;
+  secrets = import ./lib/secrets.nix { inherit lib; };
+  toml = pkgs.formats.toml { };
+  prefix = "services.care-federation.bridge";
+
+  state = "/var/lib/fhir-bridge";
+  # Where the homeserver's unit gets the registration from.
+  registration =
+    if cfg.registrationFile != null then
+      toString cfg.registrationFile
+    else
+      "${state}/registration.yaml";
+  # Whether the homeserver of the bridge is on this host, so that it can be given the registration.
+  isHere = homeserver.enable && homeserver.name == settings.homeserver.server_name;
+
+  # === addresses ===
+
+  isTcp = address: !(lib.hasPrefix "unix:" address) && !(lib.hasPrefix "systemd:" address);
+  portOf = address: lib.toIntBase10 (lib.last (lib.splitString ":" address));
+  hostOf = address: lib.removeSuffix ":${toString (portOf address)}" address;
+  wildcards = [
+    "0.0.0.0"
+    "::"
+    "[::]"
+  ];
+  # How a program on this machine reaches a listener.
+  reached = host: if lib.elem host wildcards then "127.0.0.1" else host;
+  bracketed = host: if lib.hasInfix ":" host && !(lib.hasPrefix "[" host) then "[${host}]" else host;
+  # Only this machine reaches it.
+  isPrivate =
+    address:
+    lib.any (start: lib.hasPrefix start address) [
+      "127."
+      "[::1]:"
+      "unix:"
+    ];
+
+  tcp = lib.filter isTcp settings.listen;
+  first = lib.head (tcp ++ [ "127.0.0.1:1234" ]);
+  ownUrl = "http://${reached (hostOf first)}:${toString (portOf first)}";
+  homeserverUrl = "http://${bracketed (reached (lib.head homeserver.listenAddresses))}:${toString homeserver.port}";
+
+  # Everything that waits on this machine, as far as these modules know.
+  ownAddresses = tcp ++ lib.filter isTcp settings.admin;
+  otherAddresses =
+    lib.optionals homeserver.enable (
+      map (host: "${bracketed host}:${toString homeserver.port}") homeserver.listenAddresses
+    )
+    ++ lib.optionals proxy.enable (
+      lib.filter isTcp (
+        lib.concatLists (lib.attrValues proxy.settings.listen)
+        ++ lib.concatMap (site: site.listen) (lib.attrValues proxy.settings.static_sites)
+      )
+    );
+  clash =
+    one: other:
+    portOf one == portOf other
+    && (
+      hostOf one == hostOf other || lib.elem (hostOf one) wildcards || lib.elem (hostOf other) wildcards
+    );
+  # Addresses of the bridge on which something else waits, or the bridge itself once more.
+  taken = lib.unique (
+    lib.concatLists (
+      lib.imap0 (
+        index: address: lib.filter (clash address) (lib.drop (index + 1) ownAddresses ++ otherAddresses)
+      ) ownAddresses
+    )
+  );
+
+  # === settings ===
+
+  # Secrets by the names of their credentials.
+  credentials = lib.filterAttrs (_: path: path != null) {
+    "registration.yaml" = cfg.registrationFile;
+    "tokens.toml" = cfg.tokensFile;
+    fhir-token = cfg.fhirServer.tokenFile;
+    "fhir-certificate.pem" = cfg.fhirServer.certificateFile;
+    "fhir-key.pem" = cfg.fhirServer.keyFile;
+  };
+  given = name: "/run/credentials/fhir-bridge.service/${name}";
+  # A setting that names a credential, where that was given.
+  naming =
+    path: name: lib.optionalAttrs (credentials ? ${name}) (lib.setAttrByPath path (given name));
+  written = lib.foldl' lib.recursiveUpdate settings [
+    { state_directory = state; }
+    (naming [ "registration" ] "registration.yaml")
+    (naming [ "fhir" "tokens_file" ] "tokens.toml")
+    (naming [ "fhir" "server" "token_file" ] "fhir-token")
+    (naming [ "fhir" "server" "certificate_file" ] "fhir-certificate.pem")
+    (naming [ "fhir" "server" "smart" "key_file" ] "fhir-key.pem")
+  ];
+  withoutNulls = lib.filterAttrsRecursive (_: value: value != null);
+  unchecked = toml.generate "fhir-bridge-unchecked.toml" (withoutNulls written);
+  # The second command also refuses an address that a registration cannot have.
+  checked = pkgs.runCommandLocal "fhir-bridge.toml" { nativeBuildInputs = [ cfg.package ]; } ''
+    fhir-bridge check-config --offline --config ${unchecked} --state-directory "$TMPDIR"
+    fhir-bridge registration --config ${unchecked} --registration "$TMPDIR/registration.yaml" > /dev/null
+    cp ${unchecked} $out
+  '';
+  canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+  file = if canRun then checked else unchecked;
+
+  unit = import ./lib/hardening.nix // {
+    User = "fhir-bridge";
+    Group = "fhir-bridge";
+    StateDirectory = "fhir-bridge";
+    StateDirectoryMode = "0700";
+  };
+  synapseUnits = [
+    "matrix-synapse.service"
+  ]
+  ++ map (name: "matrix-synapse-worker-${name}.service") (
+    lib.attrNames config.services.matrix-synapse.workers
+  );
+in
+{
+  imports = [ ./homeserver ];
+
+  options.services.care-federation.bridge = {
+    enable = lib.mkEnableOption "the bridge between FHIR and one homeserver";
+
+    package = mkOption {
+      type = types.package;
+      default = programs.fhir-bridge;
+      defaultText = literalExpression "pkgs.fhir-bridge";
+      description = "The package with {command}`fhir-bridge`.";
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether to open the ports of {option}`settings.listen` that can be reached from other machines, for FHIR
+        clients there. The listener `admin` is never opened.
+      '';
+    };
+
+    registrationFile = secrets.mkSecretOption {
+      example = "/etc/secrets/fhir-bridge-registration.yaml";
+      description = ''
+        An existing registration of the bridge. Without it one with fresh tokens is made on the first start, kept in
+        {file}`${state}/registration.yaml`, and handed to the homeserver on this host, which starts after it. Needed
+        where the homeserver is on another host: that one must be given the same file.
+      '';
+    };
+
+    tokensFile = secrets.mkSecretOption {
+      example = "/etc/secrets/fhir-clients.toml";
+      description = ''
+        The clients of the embedded FHIR endpoint: a TOML file of tables `[[client]]` with `name`, `token` and `scopes`.
+        Without it everybody on this machine may use the endpoint, and it can listen on loopback alone.
+      '';
+    };
+
+    fhirServer = {
+      tokenFile = secrets.mkSecretOption {
+        example = "/etc/secrets/fhir-token";
+        description = "A bearer token for the FHIR server in {option}`settings.fhir.server`.";
+      };
+      certificateFile = secrets.mkSecretOption {
+        example = "/etc/secrets/fhir-client.pem";
+        description = "A client certificate with its chain and key (PEM) for the FHIR server in {option}`settings.fhir.server`.";
+      };
+      keyFile = secrets.mkSecretOption {
+        example = "/etc/secrets/fhir-smart.pem";
+        description = ''
+          The private key (PEM, PKCS #8) with which the bridge logs in by SMART backend services; the name of the client
+          goes to {option}`settings.fhir.server`, as `smart.client_id`.
+        '';
+      };
+    };
+
+    settings = mkOption {
+      default = { };
+      description = ''
+        The bridge's settings, as in its TOML file; the manual names them all. They are checked by the program itself
+        when the system is built.
+      '';
+      type = types.submodule {
+        freeformType = toml.type;
+        options = {
+          listen = mkOption {
+            type = types.listOf types.str;
+            default = [ "127.0.0.1:1234" ];
+            example = [
+              "127.0.0.1:1234"
+              "10.0.0.5:1234"
+            ];
+            description = "Where the homeserver and FHIR clients reach the bridge.";
+          };
+          admin = mkOption {
+            type = types.listOf types.str;
+            default = [ "127.0.0.1:1235" ];
+            example = [ ];
+            description = "`/healthz` and `/metrics`; keep it private.";
+          };
+          url = mkOption {
+            type = types.str;
+            default = ownUrl;
+            defaultText = lib.literalMD "the first address in {option}`listen`";
+            example = "http://10.0.0.5:1234";
+            description = "Where the homeserver reaches the bridge, for a registration that is made.";
+          };
+          homeserver = {
+            url = mkOption {
+              type = types.str;
+              default = if homeserver.enable then homeserverUrl else "http://127.0.0.1:8008";
+              defaultText = lib.literalMD "the homeserver on this host";
+              example = "https://matrix.vvt.example";
+              description = "Where the bridge reaches the homeserver.";
+            };
+            server_name = mkOption {
+              type = types.str;
+              default = if homeserver.enable then homeserver.name else "localhost";
+              defaultText = literalExpression "config.services.care-federation.homeserver.name";
+              example = "vvt";
+              description = "The homeserver's name.";
+            };
+          };
+          fhir = {
+            base = mkOption {
+              type = types.str;
+              default = "${ownUrl}/fhir";
+              defaultText = lib.literalMD "`/fhir` at the first address in {option}`listen`";
+              example = "https://fhir.vvt.example/fhir";
+              description = "The embedded FHIR endpoint's address as its clients call it.";
+            };
+            server = mkOption {
+              default = null;
+              example = {
+                base = "https://fhir.example.nl/r4";
+              };
+              description = "A FHIR server elsewhere, instead of the embedded endpoint.";
+              type = types.nullOr (
+                types.submodule {
+                  freeformType = toml.type;
+                  options.base = mkOption {
+                    type = types.str;
+                    example = "https://fhir.example.nl/r4";
+                    description = "Its base address.";
+                  };
+                }
+              );
+            };
+          };
+        };
+      };
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = isHere || cfg.registrationFile != null;
+        message = ''
+          ${prefix}: the homeserver "${settings.homeserver.server_name}" is not on this host, so that its registration cannot be handed over.
+          Write services.care-federation.homeserver.enable = true; for the homeserver on this host, or make a
+          registration with `fhir-bridge registration`, give it to the homeserver, and write
+          ${prefix}.registrationFile = "/etc/secrets/fhir-bridge-registration.yaml";
+        '';
+      }
+      {
+        assertion =
+          !isHere || lib.elem registration (map toString (lib.attrValues homeserver.applicationServices));
+        message = ''
+          ${prefix}: the homeserver on this host does not list the bridge, and would not know it.
+          Write services.care-federation.homeserver.applicationServices.fhir-bridge = "${registration}";
+        '';
+      }
+      {
+        assertion =
+          settings.fhir.server != null || cfg.tokensFile != null || lib.all isPrivate settings.listen;
+        message = ''
+          ${prefix}: the FHIR endpoint would be open to everybody who reaches ${
+            lib.concatStringsSep ", " (lib.filter (address: !isPrivate address) settings.listen)
+          }.
+          Write ${prefix}.tokensFile = "/etc/secrets/fhir-clients.toml"; or listen on 127.0.0.1.
+        '';
+      }
+      {
+        assertion = taken == [ ];
+        message = ''
+          ${prefix}: something else waits on ${lib.concatStringsSep " and on " taken} already.
+          Give the bridge another port in ${prefix}.settings.listen or admin.
+        '';
+      }
+      {
+        assertion =
+          settings.fhir.server != null || lib.all (path: path == null) (lib.attrValues cfg.fhirServer);
+        message = ''
+          ${prefix}.fhirServer has credentials, but there is no FHIR server elsewhere to show them to.
+          Write ${prefix}.settings.fhir.server.base = "https://...";
+        '';
+      }
+    ]
+    ++ [
+      (secrets.notInStore "${prefix}.registrationFile" cfg.registrationFile)
+      (secrets.notInStore "${prefix}.tokensFile" cfg.tokensFile)
+      (secrets.notInStore "${prefix}.settings.registration" (settings.registration or null))
+      (secrets.notInStore "${prefix}.settings.fhir.tokens_file" (settings.fhir.tokens_file or null))
+    ]
+    ++ lib.mapAttrsToList (name: secrets.notInStore "${prefix}.fhirServer.${name}") cfg.fhirServer;
+
+    services.care-federation.homeserver.applicationServices = lib.mkIf isHere {
+      fhir-bridge = lib.mkDefault registration;
+    };
+
+    users.users.fhir-bridge = {
+      isSystemUser = true;
+      group = "fhir-bridge";
+      description = "fhir-bridge";
+    };
+    users.groups.fhir-bridge = { };
+
+    # For `runuser -u fhir-bridge -- fhir-bridge --config /etc/fhir-bridge.toml status`.
+    environment.systemPackages = [ cfg.package ];
+    environment.etc."fhir-bridge.toml".source = file;
+
+    systemd.services.fhir-bridge-registration = lib.mkIf (cfg.registrationFile == null) {
+      description = "Registration of the FHIR bridge, made once";
+      documentation = [ "man:fhir-bridge-registration(1)" ];
+      # The homeserver takes the file as a credential when it starts.
+      requiredBy = [ "fhir-bridge.service" ] ++ lib.optionals isHere synapseUnits;
+      before = [ "fhir-bridge.service" ] ++ lib.optionals isHere synapseUnits;
+      serviceConfig = unit // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = "${lib.getExe cfg.package} registration --config ${file}";
+      };
+    };
+
+    systemd.services.fhir-bridge = {
+      description = "Bridge between FHIR and the care federation";
+      documentation = [ "man:fhir-bridge(1)" ];
+      wantedBy = [ "multi-user.target" ];
+      # Not after the homeserver: what is written to FHIR meanwhile waits, and so does the bridge.
+      wants = [ "network-online.target" ];
+      after = [ "network-online.target" ];
+      serviceConfig = unit // {
+        Type = "notify";
+        ExecStart = "${lib.getExe cfg.package} run --config ${file}";
+        LoadCredential = lib.mapAttrsToList (name: path: "${name}:${toString path}") credentials;
+        Restart = "always";
+        RestartSec = "1s";
+        WatchdogSec = "30s";
+        # Requests in hand may finish.
+        TimeoutStopSec = "30s";
+        LimitNOFILE = 16384;
+        TasksMax = 256;
+        MemoryMax = "1G";
+
+        # It talks to the homeserver and to a FHIR server, and listens on its own ports alone.
+        PrivateNetwork = false;
+        IPAddressDeny = "";
+        SocketBindDeny = "any";
+        SocketBindAllow = map (port: "tcp:${toString port}") (lib.unique (map portOf ownAddresses));
+        RestrictAddressFamilies = [
+          "AF_INET"
+          "AF_INET6"
+          "AF_UNIX"
+        ];
+      };
+      # Keep trying: an address or a credential may come later than the program.
+      unitConfig.StartLimitIntervalSec = 0;
+    };
+
+    networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall (
+      lib.unique (map portOf (lib.filter (address: !isPrivate address) tcp))
+    );
+  };
+}
