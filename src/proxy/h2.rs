@@ -72,6 +72,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, pr
                 Poll::Pending if presence.is_stopping() && !told => {
                     told = true;
                     connection.graceful_shutdown();
+                    timer.set_in(LINGER);
                 }
                 Poll::Pending => break,
             }
@@ -85,8 +86,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, pr
         }
         while timer.poll_elapsed(cx).is_ready() {
             let now = Instant::now();
-            if open.get() > 0 || idle_since + idle > now {
-                timer.set(if open.get() > 0 { now + idle } else { idle_since + idle });
+            let patience = if told { LINGER } else { idle };
+            if idle_since + patience > now {
+                timer.set(idle_since + patience);
             } else if told {
                 return Poll::Ready(());
             } else {
