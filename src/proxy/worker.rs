@@ -35,6 +35,7 @@ use super::{
     io::{Socket, Stream, Watched},
     metrics::Metrics,
     policy::Policy,
+    repeated::Repeated,
     route::{Named, Router},
     settings::Settings,
     tls,
@@ -144,6 +145,7 @@ pub(crate) struct Worker {
     index: usize,
     pools: Vec<Pool>,
     ids: Cell<u64>,
+    pub(crate) repeated: RefCell<Repeated>,
     /// The tasks of the open connections, to be woken when the proxy stops.
     present: RefCell<HashMap<u64, Option<Waker>>>,
     left: Notify,
@@ -200,7 +202,15 @@ impl Worker {
     fn new(shared: Arc<Shared>, index: usize) -> Self {
         let pools = shared.router.servers().iter();
         let pools = pools.map(|server| Pool::new(&server.upstream, &shared.settings.limits)).collect();
-        Self { index, pools, ids: Cell::new(index as u64), present: RefCell::default(), left: Notify::new(), shared }
+        Self {
+            index,
+            pools,
+            ids: Cell::new(index as u64),
+            repeated: RefCell::default(),
+            present: RefCell::default(),
+            left: Notify::new(),
+            shared,
+        }
     }
 
     /// The connections to a server, by its number.
