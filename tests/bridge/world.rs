@@ -29,6 +29,8 @@ pub(crate) struct World {
     admin_port: u16,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
+    /// Further settings of the bridge, as environment variables.
+    pub(crate) settings: Vec<(&'static str, String)>,
     homeserver: Option<Child>,
     bridge: Option<Child>,
 }
@@ -57,6 +59,7 @@ impl World {
             bridge_port,
             admin_port,
             knows_bridge: true,
+            settings: Vec::new(),
             homeserver: None,
             bridge: None,
         }
@@ -81,6 +84,7 @@ impl World {
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
         if let Some(base) = elsewhere() {
             command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", base).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
         }
