@@ -57,11 +57,15 @@ impl Engine {
         }
     }
 
-    /// Looks at every conversation: after an absence nobody knows what was not pushed.
+    /// Looks at every conversation: after an absence nobody knows what was not pushed, nor what was read.
     pub(super) async fn look_everywhere(&self) -> Result<(), Trouble> {
         let rooms = self.store.rooms().await?;
         let conversations = rooms.iter().filter(|link| link.place.starts_with(Kind::CommunicationRequest.name()));
-        let looks: Vec<Change> = conversations.map(|link| Change::Soon(self.gap_work(&link.room_id, 0))).collect();
+        let mut looks = Vec::new();
+        for link in conversations {
+            looks.push(Change::Soon(self.gap_work(&link.room_id, 0)));
+            looks.push(Change::Soon(self.receipts_work(&link.room_id)?));
+        }
         for some in looks.chunks(1000) {
             self.store.commit(some.to_vec()).await?;
         }

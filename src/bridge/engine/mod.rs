@@ -11,9 +11,12 @@
 //! | [`listen`] | events as Communications |
 //! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
+//! | [`attendance`] | who comes and goes, and what was read meanwhile |
+//! | [`typing`] | who is writing |
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`reconcile`] | both sides compared and repaired |
 
+mod attendance;
 mod feed;
 mod gaps;
 mod intake;
@@ -25,11 +28,15 @@ mod places;
 mod reconcile;
 mod speak;
 mod trouble;
+mod typing;
 mod workers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -71,6 +78,8 @@ pub struct Settings {
     pub poll_seconds: u64,
     /// Seconds between the last event of another homeserver and the look for missed ones.
     pub gap_seconds: u64,
+    /// Whether who joins or leaves a team's space in Matrix joins or leaves the CareTeam.
+    pub team_follows_space: bool,
     /// Whether Tasks tell who has read what.
     pub tasks: bool,
     /// Whether an AuditEvent is written for what was read.
@@ -94,6 +103,7 @@ impl Default for Settings {
             tries: 8,
             poll_seconds: 5,
             gap_seconds: 2,
+            team_follows_space: false,
             tasks: true,
             audit: true,
             lead_roles: ["hoofdbehandelaar", "regiebehandelaar", "coördinerend behandelaar", "care team lead"]
@@ -123,6 +133,10 @@ pub struct Engine {
     named: Mutex<HashMap<OwnedUserId, String>>,
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
+    /// Who is writing.
+    drafts: typing::Drafts,
+    /// Whether a transaction could not be taken in.
+    missed: AtomicBool,
     /// Whether it was said that the FHIR server takes no AuditEvents.
     said_no_audit: AtomicBool,
 }
@@ -162,6 +176,8 @@ impl Engine {
             presence,
             named: Mutex::default(),
             failures: Mutex::default(),
+            drafts: typing::Drafts::default(),
+            missed: AtomicBool::new(false),
             said_no_audit: AtomicBool::new(false),
         }))
     }
@@ -170,10 +186,12 @@ impl Engine {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
         let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
+        let typing = tokio::spawn(Arc::clone(&self).show_typing(stop.clone()));
         for task in sides {
             let _ = task.await;
         }
         let _ = feed.await;
+        let _ = typing.await;
     }
 
     /// The store.
@@ -222,6 +240,12 @@ impl Engine {
                         Some(remedy) => warn!("the homeserver: {sentence}. {remedy}"),
                     }
                     said = Some(std::mem::discriminant(&diagnosis));
+                }
+            }
+            if presence.absence().is_none() && self.missed.swap(false, Ordering::Relaxed) {
+                // A transaction was refused; what it held beside events does not come again.
+                if let Err(trouble) = self.look_everywhere().await {
+                    warn!(%trouble, "rooms cannot be searched for missed events now");
                 }
             }
             tokio::select! {
