@@ -27,7 +27,10 @@ mod workers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -43,7 +46,7 @@ use super::{
 };
 use crate::{
     fhir::server::FhirServer,
-    matrix::Homeserver,
+    matrix::{Error, Homeserver},
     service::failure::{Failure, Status},
 };
 
@@ -53,8 +56,8 @@ pub use reconcile::{Difference, Report};
 pub use trouble::Trouble;
 pub use workers::{Absence, Presence};
 
-/// How often a homeserver that is away is asked after.
-const ASKING: Duration = Duration::from_secs(1);
+/// How often the homeserver is asked whether it is there. It needs longer to start.
+const ASKING: Duration = Duration::from_millis(500);
 
 /// How the engine works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +69,10 @@ pub struct Settings {
     pub tries: u32,
     /// Seconds between two looks at the FHIR server where it gives no hint.
     pub poll_seconds: u64,
-    /// Seconds between the last event of another homeserver and the look for missed ones.
+    /// Seconds between an event of another homeserver and the look for missed ones.
     pub gap_seconds: u64,
+    /// Seconds between an event of the own homeserver and the look for missed ones.
+    pub patrol_seconds: u64,
     /// Whether Tasks tell who has read what.
     pub tasks: bool,
     /// Whether an AuditEvent is written for what was read.
@@ -91,6 +96,7 @@ impl Default for Settings {
             tries: 8,
             poll_seconds: 5,
             gap_seconds: 2,
+            patrol_seconds: 300,
             tasks: true,
             audit: true,
             lead_roles: ["hoofdbehandelaar", "regiebehandelaar", "coördinerend behandelaar", "care team lead"]
@@ -113,6 +119,8 @@ pub struct Engine {
     fhir: Arc<dyn FhirServer>,
     /// Rung when there may be new work.
     bell: [Notify; 2],
+    /// The number of the last transaction of the homeserver; 0 before the first.
+    last_transaction: AtomicU64,
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
@@ -150,6 +158,7 @@ impl Engine {
             homeserver,
             fhir,
             bell: [Notify::new(), Notify::new()],
+            last_transaction: AtomicU64::new(0),
             presence,
             named: Mutex::default(),
             failures: Mutex::default(),
@@ -160,11 +169,10 @@ impl Engine {
     /// Works until `stop`; work in hand is finished, or left as it was found.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
-        let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
-        for task in sides {
+        let feed = tokio::spawn(Arc::clone(&self).feed(stop));
+        for task in sides.into_iter().chain([feed]) {
             let _ = task.await;
         }
-        let _ = feed.await;
     }
 
     /// The store.
@@ -198,10 +206,11 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
-                    if let Err(trouble) = self.look_everywhere().await {
-                        warn!(%trouble, "rooms cannot be searched for missed events now");
+                    match self.look_everywhere().await {
+                        Ok(()) => drop(presence.here()),
+                        // It stays away, so that it is asked again.
+                        Err(trouble) => warn!(%trouble, "rooms cannot be searched for missed events now"),
                     }
-                    presence.here();
                     self.ring();
                 } else {
                     presence.away(&Trouble::Away { side: Side::Matrix, reason: diagnosis.to_string() });
@@ -219,6 +228,19 @@ impl Engine {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASKING) => {}
             }
+            self.notice_absence().await;
+        }
+    }
+
+    /// A homeserver that is killed and comes back while the bridge has nothing to do forgets what it was to push, so
+    /// its absence must not go unnoticed. It takes longer to start than the time between two questions.
+    async fn notice_absence(&self) {
+        let presence = self.presence(Side::Matrix);
+        if presence.absence().is_some() {
+            return;
+        }
+        if let Err(error @ Error::Unreachable { .. }) = self.homeserver.versions_now().await {
+            presence.away(&error.into());
         }
     }
 
