@@ -4,6 +4,8 @@
 
 #[path = "bridge/crash.rs"]
 mod crash;
+#[path = "bridge/directory.rs"]
+mod directory;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/world.rs"]

@@ -30,6 +30,8 @@ pub(crate) struct World {
     admin_port: u16,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
+    /// Further settings of the bridge, as environment variables.
+    pub(crate) settings: Vec<(&'static str, String)>,
     homeserver: Option<Child>,
     bridge: Option<Child>,
     /// A FHIR server of this world's own, beside the bridge.
@@ -62,6 +64,7 @@ impl World {
             bridge_port,
             admin_port,
             knows_bridge: true,
+            settings: Vec::new(),
             homeserver: None,
             bridge: None,
             fhir_server: None,
@@ -90,6 +93,7 @@ impl World {
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
         if self.fhir_is_elsewhere || elsewhere().is_some() {
             command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", self.fhir()).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
         }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::settings::{self, Settings};
 use crate::{
     bridge::{
+        directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
         store::{Mode, Overview, Side, Sqlite, Store},
     },
@@ -76,7 +77,9 @@ impl Parts {
                 (Arc::new(repository.clone()), Some(repository))
             }
         };
-        let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir))?;
+        let directory = Directory::elsewhere(&settings.directory)?;
+        let engine =
+            Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir), directory)?;
         Ok(Self { engine, store, fhir, repository, registration, origin })
     }
 }
@@ -140,6 +143,11 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             async move { engine.watch_homeserver(stop).await }
         }),
     ];
+    let again = settings.directory.cached_for().max(Duration::from_secs(1));
+    let directory = tokio::spawn({
+        let (engine, stop) = (Arc::clone(&parts.engine), stop.clone());
+        async move { engine.watch_directory(again, stop).await }
+    });
     Arc::clone(&parts.engine).run(stop.clone()).await;
     systemd::stopping();
     for server in servers {
@@ -147,7 +155,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             warn!("requests in hand were cut off");
         }
     }
-    for helper in helpers {
+    for helper in helpers.into_iter().chain([directory]) {
         let _ = helper.await;
     }
     info!("stopped");

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bridge::engine,
+    bridge::{directory, engine},
     fhir::{client, subscriptions},
     matrix::{homeserver, registration::Blueprint},
     service::{
@@ -40,6 +40,8 @@ pub struct Settings {
     pub homeserver: homeserver::Settings,
     /// The FHIR side.
     pub fhir: FhirSettings,
+    /// The care directory, where it is not the FHIR server itself.
+    pub directory: directory::Settings,
     /// How work is done.
     pub engine: engine::Settings,
     /// What is logged, and how.
@@ -85,6 +87,7 @@ impl Default for Settings {
             // The engine tries again itself, and looks first whether a call had its effect.
             homeserver: homeserver::Settings { patience_seconds: 0, ..homeserver::Settings::default() },
             fhir: FhirSettings::default(),
+            directory: directory::Settings::default(),
             engine: engine::Settings::default(),
             log: Logging::default(),
         }

@@ -5,11 +5,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use ruma::{RoomAliasId, RoomId, UserId};
+use ruma::{
+    RoomAliasId, RoomId, UserId,
+    thirdparty::{Location, Protocol, User},
+};
 use serde_json::Value;
 use tracing::{debug, warn};
 
-use super::{Engine, marks::Read, work};
+use super::{Engine, Trouble, lookups, marks::Read, work};
 use crate::{
     bridge::{
         identity::Instance,
@@ -18,7 +21,7 @@ use crate::{
     },
     matrix::{
         Event, Transaction,
-        server::{Directory, TransactionSink, Unavailable},
+        server::{Directory, Fields, TransactionSink, Unavailable},
         transaction::{Ephemeral, Outline},
     },
 };
@@ -63,6 +66,36 @@ impl Directory for Guide {
         let room = self.0.store.room_of(&place.to_string()).await;
         Ok(room.map_err(|error| Unavailable(error.to_string()))?.is_some())
     }
+
+    async fn protocol(&self, protocol: &str) -> Result<Option<Protocol>, Unavailable> {
+        Ok((protocol == lookups::PROTOCOL).then(|| lookups::protocol(self.0.names.server())))
+    }
+
+    async fn locations(&self, protocol: &str, fields: Fields) -> Result<Option<Vec<Location>>, Unavailable> {
+        if protocol != lookups::PROTOCOL {
+            return Ok(None);
+        }
+        self.0.look_up_locations(&fields).await.map(Some).map_err(unavailable)
+    }
+
+    async fn users(&self, protocol: &str, fields: Fields) -> Result<Option<Vec<User>>, Unavailable> {
+        if protocol != lookups::PROTOCOL {
+            return Ok(None);
+        }
+        self.0.look_up_users(&fields).await.map(Some).map_err(unavailable)
+    }
+
+    async fn behind_alias(&self, alias: &RoomAliasId) -> Result<Vec<Location>, Unavailable> {
+        self.0.look_behind_alias(alias).await.map_err(unavailable)
+    }
+
+    async fn behind_user(&self, user: &UserId) -> Result<Vec<User>, Unavailable> {
+        self.0.look_behind_user(user).await.map_err(unavailable)
+    }
+}
+
+fn unavailable(trouble: Trouble) -> Unavailable {
+    Unavailable(trouble.to_string())
 }
 
 // === impl Engine ===

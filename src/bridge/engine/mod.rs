@@ -9,6 +9,7 @@
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
 //! | [`listen`] | events as Communications |
+//! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`reconcile`] | both sides compared and repaired |
@@ -17,6 +18,7 @@ mod feed;
 mod gaps;
 mod intake;
 mod listen;
+mod lookups;
 mod marks;
 mod people;
 mod places;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    directory::Directory,
     identity::Names,
     store::{Change, NewWork, Side, Store, StoreError},
 };
@@ -117,6 +120,8 @@ pub struct Engine {
     store: Arc<dyn Store>,
     homeserver: Homeserver,
     fhir: Arc<dyn FhirServer>,
+    /// Who has which Matrix id.
+    directory: Directory,
     /// Rung when there may be new work.
     bell: [Notify; 2],
     /// The number of the last transaction of the homeserver; 0 before the first.
@@ -138,6 +143,8 @@ type Done = Result<Vec<Change>, Trouble>;
 impl Engine {
     /// An engine between a homeserver and a FHIR server.
     ///
+    /// Without a directory elsewhere, the FHIR server is the care directory.
+    ///
     /// # Errors
     /// When ids of the bridge would grow too long with this server name.
     pub fn new(
@@ -145,6 +152,7 @@ impl Engine {
         store: Arc<dyn Store>,
         homeserver: Homeserver,
         fhir: Arc<dyn FhirServer>,
+        directory: Option<Directory>,
     ) -> Result<Arc<Self>, Failure> {
         let names = Names::new(homeserver.server_name().as_str())
             .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
@@ -156,6 +164,7 @@ impl Engine {
             names,
             store,
             homeserver,
+            directory: directory.unwrap_or_else(|| Directory::own(Arc::clone(&fhir))),
             fhir,
             bell: [Notify::new(), Notify::new()],
             last_transaction: AtomicU64::new(0),
