@@ -65,6 +65,14 @@ pub trait FhirServer: fmt::Debug + Send + Sync {
 
     /// A number that grows when something may have changed: a hint to call [`FhirServer::changes`], never a promise.
     fn hints(&self) -> watch::Receiver<u64>;
+
+    /// How long to wait between two looks while the server can be relied on to give hints; `None` where it cannot.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Says that a change was found without a hint: for now, hints are not to be relied on.
+    fn missed_a_hint(&self) {}
 }
 
 /// When an update may happen.

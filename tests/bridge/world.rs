@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) homeserver_port: u16,
     pub(crate) bridge_port: u16,
     admin_port: u16,
+    /// More settings of the bridge, as variables.
+    pub(crate) settings: Vec<(&'static str, String)>,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
     homeserver: Option<Child>,
@@ -56,6 +58,7 @@ impl World {
             homeserver_port,
             bridge_port,
             admin_port,
+            settings: Vec::new(),
             knows_bridge: true,
             homeserver: None,
             bridge: None,
@@ -81,6 +84,7 @@ impl World {
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         if let Some(base) = elsewhere() {
             command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", base).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
         }
@@ -235,7 +239,7 @@ impl World {
     }
 
     /// The FHIR endpoint: the embedded one, or a fresh server elsewhere that the environment names.
-    fn fhir(&self) -> String {
+    pub(crate) fn fhir(&self) -> String {
         elsewhere().unwrap_or_else(|| format!("http://127.0.0.1:{}/fhir", self.bridge_port))
     }
 

@@ -92,6 +92,10 @@ impl Client {
             .http
             .request(call.method.clone(), &call.url)
             .header(header::ACCEPT, "application/fhir+json, application/json;q=0.9");
+        if call.method == Method::GET {
+            // There are servers that give what they found a minute ago for the same search.
+            request = request.header(header::CACHE_CONTROL, "no-cache");
+        }
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
