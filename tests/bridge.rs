@@ -8,5 +8,7 @@ mod crash;
 mod elsewhere;
 #[path = "bridge/scenario.rs"]
 mod scenario;
+#[path = "bridge/traces.rs"]
+mod traces;
 #[path = "bridge/world.rs"]
 mod world;

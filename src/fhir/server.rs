@@ -11,6 +11,7 @@ use super::{
     query::Query,
     resources::{Bundle, CapabilityStatement, OperationOutcome, Resource, ResourceType},
 };
+use crate::service::trace::Trace;
 
 /// What an interaction gives.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, FhirError>>;
@@ -73,6 +74,11 @@ pub trait FhirServer: fmt::Debug + Send + Sync {
 
     /// Says that a change was found without a hint: for now, hints are not to be relied on.
     fn missed_a_hint(&self) {}
+
+    /// The trace in which a version was written, where the server knows.
+    fn trace_of(&self, _version: &Key) -> Option<Trace> {
+        None
+    }
 }
 
 /// When an update may happen.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     scenario::{accept, communication, introduce},
+    traces::trace_ids,
     world::{World, until},
 };
 
@@ -70,6 +71,10 @@ async fn a_fhir_server_elsewhere_calls_the_bridge() {
         found.into_iter().find(|found| found["payload"][0]["contentString"] == "Fijn om te horen")
     };
     until("the answer is at the FHIR server", answered).await;
+    // The answer came in the trace of the work that wrote it.
+    let wrote: Vec<_> = trace_ids(&server.log(), "method=PUT");
+    let worked = trace_ids(&world.log(), "kind=\"event\"");
+    assert!(worked.iter().any(|id| wrote.contains(id)), "{worked:?} {wrote:?}");
 
     // After a restart nothing is asked for twice, and what was written meanwhile is found.
     world.kill_bridge();

@@ -28,6 +28,7 @@ use crate::{
         rest::{Rest, access::Access},
         server::FhirServer,
         subscriptions,
+        traced::Traced,
     },
     matrix::{
         Homeserver, Registration,
@@ -86,7 +87,7 @@ impl Parts {
             }
             None => {
                 let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
-                (Arc::new(repository.clone()), Some(repository), None)
+                (Arc::new(Traced::new(Arc::new(repository.clone()))), Some(repository), None)
             }
         };
         let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir))?;

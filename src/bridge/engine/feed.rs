@@ -16,6 +16,7 @@ use crate::{
         resources::{Communication, Reference, Resource, ResourceType},
         server::Cursor,
     },
+    service::trace::Trace,
 };
 
 /// The types that the bridge follows.
@@ -91,7 +92,8 @@ impl Engine {
             }
             debug!(resources = changes.resources.len(), "changes of the FHIR server");
             found += changes.resources.len();
-            let mut units: Vec<Change> = changes.resources.into_iter().filter_map(once).collect();
+            let mut units: Vec<Change> =
+                changes.resources.into_iter().filter_map(|resource| self.once(resource)).collect();
             units.push(Change::Cursor { name: CURSOR.to_owned(), value: changes.next.0 });
             self.commit(units).await?;
             if !changes.more || stop.is_cancelled() {
@@ -99,15 +101,18 @@ impl Engine {
             }
         }
     }
+
+    /// A version of a resource as work to be done once, in the trace that wrote it.
+    fn once(&self, resource: Resource) -> Option<Change> {
+        let key = resource.versioned_key()?;
+        let trace = self.fhir.trace_of(&key).map_or_else(Trace::fresh, |trace| trace.child());
+        let mut work = work_for(resource)?;
+        work.payload = trace.stamp(&work.payload);
+        Some(Change::Once { key: key.to_string(), work })
+    }
 }
 
-/// A version of a resource as work to be done once.
-fn once(resource: Resource) -> Option<Change> {
-    let key = resource.versioned_key()?.to_string();
-    Some(Change::Once { key, work: work_for(resource)? })
-}
-
-/// The work that a resource makes. What belongs to one conversation stands in one lane.
+/// The work that a resource makes, in no trace yet. What belongs to one conversation stands in one lane.
 pub(super) fn work_for(resource: Resource) -> Option<NewWork> {
     let key = resource.key()?.to_string();
     let (kind, lane) = match resource.kind()? {
