@@ -8,7 +8,11 @@ mod attendance;
 mod crash;
 #[path = "bridge/directory.rs"]
 mod directory;
+#[path = "bridge/elsewhere.rs"]
+mod elsewhere;
 #[path = "bridge/scenario.rs"]
 mod scenario;
+#[path = "bridge/traces.rs"]
+mod traces;
 #[path = "bridge/world.rs"]
 mod world;

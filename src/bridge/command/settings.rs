@@ -133,6 +133,9 @@ impl Settings {
         if self.engine.poll_seconds == 0 {
             return refuse("engine.poll_seconds: expected 1 or more");
         }
+        if self.engine.patrol_seconds == 0 {
+            return refuse("engine.patrol_seconds: expected 1 or more");
+        }
         Ok(())
     }
 

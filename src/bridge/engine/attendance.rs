@@ -82,7 +82,7 @@ impl Engine {
         if self.store.place_of(&room).await?.is_none() {
             return Ok(Vec::new());
         }
-        let found = self.homeserver.bot().receipts(&*room_id(&room)?).await?;
+        let found = self.homeserver.bot().receipts(&room_id(&room)?).await?;
         let changes: Vec<Change> = found.iter().flat_map(|data| self.take_ephemeral(data)).collect();
         debug!(room, receipts = changes.len(), "receipts were asked for");
         Ok(changes)

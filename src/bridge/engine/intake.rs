@@ -1,9 +1,12 @@
 //! What the homeserver pushes: stored before it is answered, each event once.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use ruma::{
-    RoomAliasId, UserId,
+    RoomAliasId, RoomId, UserId,
     thirdparty::{Location, Protocol, User},
 };
 use serde_json::Value;
@@ -37,6 +40,7 @@ impl TransactionSink for Intake {
             engine.homeserver.note_member(event);
             changes.extend(engine.take(event));
         }
+        changes.extend(engine.looks_after(&transaction.events));
         for data in &transaction.ephemeral {
             changes.extend(engine.take_ephemeral(data));
         }
@@ -45,7 +49,9 @@ impl TransactionSink for Intake {
             warn!(%error, "a transaction could not be stored; the homeserver will send it again");
             engine.missed.store(true, Ordering::Relaxed);
             Unavailable("the bridge could not store the transaction".to_owned())
-        })
+        })?;
+        engine.count_transaction(&transaction.id).await;
+        Ok(())
     }
 }
 
@@ -110,10 +116,34 @@ impl Engine {
             return link.into_iter().chain([arrival]).collect();
         }
         let work = self.work_for(event, outline);
-        let from_elsewhere = outline.sender.server_name() != self.homeserver.server_name();
-        let look = from_elsewhere.then(|| Change::Soon(self.gap_work(&room_id, 0)));
-        let take = Change::TakeEvent { event_id, room_id, work };
-        [Some(take), look].into_iter().flatten().collect()
+        vec![Change::TakeEvent { event_id, room_id, work }]
+    }
+
+    /// A look at each room in which something happened: more may have happened than was pushed, the more likely where
+    /// people of other homeservers speak.
+    fn looks_after(&self, events: &[Event]) -> Vec<Change> {
+        let mut rooms: BTreeMap<&RoomId, bool> = BTreeMap::new();
+        for outline in events.iter().filter_map(|event| event.outline().ok()) {
+            let is_elsewhere = outline.sender.server_name() != self.homeserver.server_name();
+            *rooms.entry(&outline.room_id).or_default() |= is_elsewhere;
+        }
+        let look = |(room, is_elsewhere): (&RoomId, bool)| {
+            let room = room.as_str();
+            Change::Soon(if is_elsewhere { self.gap_work(room) } else { self.patrol_work(room) })
+        };
+        rooms.into_iter().map(look).collect()
+    }
+
+    /// Numbers that do not grow tell that the homeserver was restarted, and forgot what it was about to push. (Synapse
+    /// on SQLite counts from 1 again; on PostgreSQL it goes on.)
+    async fn count_transaction(&self, id: &str) {
+        let Ok(number) = id.parse::<u64>() else { return };
+        let last = self.last_transaction.swap(number, Ordering::Relaxed);
+        if number <= last
+            && let Err(trouble) = self.look_everywhere().await
+        {
+            warn!(%trouble, "rooms cannot be searched for missed events now");
+        }
     }
 
     /// The work that an event of somebody else makes.
@@ -126,7 +156,7 @@ impl Engine {
             (_, None) => "event",
         };
         let side = if kind == "invitation" { Side::Matrix } else { Side::Fhir };
-        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: event.json().to_owned(), not_before: 0 })
+        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: self.stamp_event(event), not_before: 0 })
     }
 
     /// An event that cannot be understood is kept for people to look at.

@@ -14,6 +14,7 @@
 //! | [`attendance`] | who comes and goes, and what was read meanwhile |
 //! | [`typing`] | who is writing |
 //! | [`gaps`] | events that the homeserver did not push |
+//! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
 
 mod attendance;
@@ -27,6 +28,7 @@ mod people;
 mod places;
 mod reconcile;
 mod speak;
+mod traces;
 mod trouble;
 mod typing;
 mod workers;
@@ -35,7 +37,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,8 +55,11 @@ use super::{
 };
 use crate::{
     fhir::server::FhirServer,
-    matrix::Homeserver,
-    service::failure::{Failure, Status},
+    matrix::{Error, Homeserver},
+    service::{
+        failure::{Failure, Status},
+        trace::Memory,
+    },
 };
 
 pub use feed::FOLLOWED;
@@ -63,8 +68,8 @@ pub use reconcile::{Difference, Report};
 pub use trouble::Trouble;
 pub use workers::{Absence, Presence};
 
-/// How often a homeserver that is away is asked after.
-const ASKING: Duration = Duration::from_secs(1);
+/// How often the homeserver is asked whether it is there. It needs longer to start.
+const ASKING: Duration = Duration::from_millis(500);
 
 /// How the engine works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +81,10 @@ pub struct Settings {
     pub tries: u32,
     /// Seconds between two looks at the FHIR server where it gives no hint.
     pub poll_seconds: u64,
-    /// Seconds between the last event of another homeserver and the look for missed ones.
+    /// Seconds between an event of another homeserver and the look for missed ones.
     pub gap_seconds: u64,
+    /// Seconds between an event of the own homeserver and the look for missed ones.
+    pub patrol_seconds: u64,
     /// Whether who joins or leaves a team's space in Matrix joins or leaves the CareTeam.
     pub team_follows_space: bool,
     /// Whether Tasks tell who has read what.
@@ -103,6 +110,7 @@ impl Default for Settings {
             tries: 8,
             poll_seconds: 5,
             gap_seconds: 2,
+            patrol_seconds: 300,
             team_follows_space: false,
             tasks: true,
             audit: true,
@@ -128,11 +136,15 @@ pub struct Engine {
     directory: Directory,
     /// Rung when there may be new work.
     bell: [Notify; 2],
+    /// The number of the last transaction of the homeserver; 0 before the first.
+    last_transaction: AtomicU64,
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
+    /// Traces of the events that this process sent.
+    said_in: Memory,
     /// Who is writing.
     drafts: typing::Drafts,
     /// Whether a transaction could not be taken in.
@@ -173,9 +185,11 @@ impl Engine {
             directory: directory.unwrap_or_else(|| Directory::own(Arc::clone(&fhir))),
             fhir,
             bell: [Notify::new(), Notify::new()],
+            last_transaction: AtomicU64::new(0),
             presence,
             named: Mutex::default(),
             failures: Mutex::default(),
+            said_in: Memory::new(traces::REMEMBERED),
             drafts: typing::Drafts::default(),
             missed: AtomicBool::new(false),
             said_no_audit: AtomicBool::new(false),
@@ -186,12 +200,10 @@ impl Engine {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
         let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
-        let typing = tokio::spawn(Arc::clone(&self).show_typing(stop.clone()));
-        for task in sides {
+        let typing = tokio::spawn(Arc::clone(&self).show_typing(stop));
+        for task in sides.into_iter().chain([feed, typing]) {
             let _ = task.await;
         }
-        let _ = feed.await;
-        let _ = typing.await;
     }
 
     /// The store.
@@ -225,10 +237,11 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
-                    if let Err(trouble) = self.look_everywhere().await {
-                        warn!(%trouble, "rooms cannot be searched for missed events now");
+                    match self.look_everywhere().await {
+                        Ok(()) => drop(presence.here()),
+                        // It stays away, so that it is asked again.
+                        Err(trouble) => warn!(%trouble, "rooms cannot be searched for missed events now"),
                     }
-                    presence.here();
                     self.ring();
                 } else {
                     presence.away(&Trouble::Away { side: Side::Matrix, reason: diagnosis.to_string() });
@@ -252,6 +265,19 @@ impl Engine {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASKING) => {}
             }
+            self.notice_absence().await;
+        }
+    }
+
+    /// A homeserver that is killed and comes back while the bridge has nothing to do forgets what it was to push, so
+    /// its absence must not go unnoticed. It takes longer to start than the time between two questions.
+    async fn notice_absence(&self) {
+        let presence = self.presence(Side::Matrix);
+        if presence.absence().is_some() {
+            return;
+        }
+        if let Err(error @ Error::Unreachable { .. }) = self.homeserver.versions_now().await {
+            presence.away(&error.into());
         }
     }
 
@@ -265,6 +291,7 @@ impl Engine {
 /// Work for a side.
 fn work(side: Side, lane: impl Into<String>, kind: &'static str, payload: &impl Serialize) -> Result<NewWork, Trouble> {
     let payload = serde_json::to_string(payload).map_err(|error| Trouble::Refused(error.to_string()))?;
+    let payload = traces::stamp(&payload);
     Ok(NewWork { side, lane: lane.into(), kind, payload, not_before: 0 })
 }
 
