@@ -46,4 +46,6 @@ pub fn stable_id(prefix: &str, parts: &[&str]) -> String {
 }
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;
