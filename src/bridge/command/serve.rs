@@ -1,6 +1,7 @@
 //! `fhir-bridge run` and `fhir-bridge registration`.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Duration,
 };
@@ -25,6 +26,7 @@ use crate::{
             self, Client,
             hooks::{self, Hook},
         },
+        numbers as fhir_numbers,
         repository::Repository,
         rest::{Rest, access::Access},
         server::FhirServer,
@@ -49,6 +51,8 @@ use crate::{
 
 /// How often the numbers for metrics are read.
 const COUNTING: Duration = Duration::from_secs(2);
+/// How often the embedded repository is measured: its types are counted one by one.
+const MEASURING: Duration = Duration::from_secs(30);
 /// How long requests in hand may take when the program stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -130,8 +134,8 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
     let hook = hook(&settings)?;
-    let public = public_routes(&settings, &parts, hook.as_ref(), &stop)?;
     let registry = Numbers::default();
+    let public = public_routes(&settings, &parts, hook.as_ref(), &registry.fhir, &stop)?;
     let private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
 
     let mut servers = Vec::new();
@@ -150,7 +154,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     info!(fhir = base, "serving");
     systemd::ready("serving");
     let helpers = [
-        tokio::spawn(attend_fhir(Arc::clone(&parts.fhir), parts.repository.clone(), settings.clone(), stop.clone())),
+        tokio::spawn(attend_fhir(
+            Arc::clone(&parts.fhir),
+            parts.repository.clone(),
+            settings.clone(),
+            registry.fhir.clone(),
+            stop.clone(),
+        )),
         tokio::spawn(keep_hook(parts.elsewhere.clone(), hook, stop.clone())),
         tokio::spawn(systemd::pat_watchdog(stop.clone())),
         tokio::spawn(count(Arc::clone(&parts.store), registry, stop.clone())),
@@ -183,6 +193,7 @@ fn public_routes(
     settings: &Settings,
     parts: &Parts,
     hook: Option<&Hook>,
+    numbers: &fhir_numbers::Numbers,
     stop: &CancellationToken,
 ) -> Result<Router, Failure> {
     let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
@@ -196,7 +207,7 @@ fn public_routes(
     }
     let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
     let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir.base, access, settings.fhir.body_bytes);
-    Ok(routes.merge(fhir.router()))
+    Ok(routes.merge(fhir.counting(numbers.clone()).router()))
 }
 
 /// Where a FHIR server elsewhere is asked to call, with a secret that is made if there is none.
@@ -223,11 +234,31 @@ async fn attend_fhir(
     fhir: Arc<dyn FhirServer>,
     repository: Option<Repository>,
     settings: Settings,
+    numbers: fhir_numbers::Numbers,
     stop: CancellationToken,
 ) {
     let Some(repository) = repository else { return say_shortcomings(fhir.as_ref()).await };
-    if let Err(error) = subscriptions::deliver(repository, settings.fhir.hooks, stop).await {
+    let file = settings.state().ok().map(|state| settings::fhir_file(&state));
+    let measuring = measure(fhir, file, numbers.clone(), stop.clone());
+    let delivering = subscriptions::deliver(repository, settings.fhir.hooks, numbers, stop);
+    if let (Err(error), ()) = tokio::join!(delivering, measuring) {
         warn!(%error, "subscribers are not told of changes");
+    }
+}
+
+/// Counts what the embedded repository keeps, now and then.
+async fn measure(
+    fhir: Arc<dyn FhirServer>,
+    file: Option<PathBuf>,
+    numbers: fhir_numbers::Numbers,
+    stop: CancellationToken,
+) {
+    loop {
+        numbers.measure(fhir.as_ref(), file.as_deref()).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(MEASURING) => {}
+        }
     }
 }
 
@@ -280,6 +311,7 @@ struct Numbers {
     rooms: Gauge,
     messages: Gauge,
     events: Gauge,
+    fhir: fhir_numbers::Numbers,
     last: Arc<Mutex<Overview>>,
 }
 
@@ -292,6 +324,7 @@ impl Numbers {
         registry.register("rooms", "Spaces and rooms that stand for a resource", self.rooms.clone());
         registry.register("message_events", "Events that belong to a resource", self.messages.clone());
         registry.register("events", "Events that were taken in", self.events.clone());
+        self.fhir.register(&mut registry);
         registry
     }
 
