@@ -4,6 +4,8 @@
 
 #[path = "bridge/crash.rs"]
 mod crash;
+#[path = "bridge/page.rs"]
+mod page;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/world.rs"]

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) homeserver_port: u16,
     pub(crate) bridge_port: u16,
     admin_port: u16,
+    /// Further settings of the bridge, as variables.
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
     homeserver: Option<Child>,
@@ -56,6 +58,7 @@ impl World {
             homeserver_port,
             bridge_port,
             admin_port,
+            environment: Vec::new(),
             knows_bridge: true,
             homeserver: None,
             bridge: None,
@@ -79,6 +82,7 @@ impl World {
             .env("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{}", self.homeserver_port))
             .env("FHIR_BRIDGE_HOMESERVER__SERVER_NAME", SERVER)
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         if let Some(base) = elsewhere() {
@@ -100,6 +104,11 @@ impl World {
         self.bridge = Some(self.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().unwrap());
         let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
         until("the bridge serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
+    }
+
+    /// The private address of the bridge.
+    pub(crate) fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
     }
 
     /// The status and text of the bridge's health.
@@ -245,14 +254,25 @@ impl World {
 
     /// The bridge's own token, to look at rooms as it sees them.
     pub(crate) fn bot(&self) -> Person {
-        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
-        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
         Person {
             http: self.http.clone(),
             base: self.base(),
-            token: registration["as_token"].as_str().unwrap().to_owned(),
+            token: self.registered("as_token"),
             user_id: format!("@_fhir:{SERVER}"),
         }
+    }
+
+    /// Pushes events as the homeserver would.
+    pub(crate) async fn push(&self, number: u32, events: Value) -> StatusCode {
+        let url = format!("http://127.0.0.1:{}/_matrix/app/v1/transactions/{number}", self.bridge_port);
+        let push = self.http.put(url).bearer_auth(self.registered("hs_token")).json(&json!({ "events": events }));
+        push.send().await.unwrap().status()
+    }
+
+    fn registered(&self, name: &str) -> String {
+        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
+        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
+        registration[name].as_str().unwrap().to_owned()
     }
 }
 

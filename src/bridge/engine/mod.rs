@@ -12,6 +12,7 @@
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`reconcile`] | both sides compared and repaired |
+//! | [`view`] | what people look at, and what they put back to work |
 
 mod feed;
 mod gaps;
@@ -23,6 +24,7 @@ mod places;
 mod reconcile;
 mod speak;
 mod trouble;
+mod view;
 mod workers;
 
 use std::{
