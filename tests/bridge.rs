@@ -4,6 +4,8 @@
 
 #[path = "bridge/crash.rs"]
 mod crash;
+#[path = "bridge/directory.rs"]
+mod directory;
 #[path = "bridge/page.rs"]
 mod page;
 #[path = "bridge/scenario.rs"]

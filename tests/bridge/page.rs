@@ -63,7 +63,7 @@ async fn park(world: &World, browser: &Browser, number: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_is_guarded_and_speaks_both_languages() {
     let mut world = World::new();
-    world.environment.push(("FHIR_BRIDGE_ENGINE__TRIES", "1".to_owned()));
+    world.settings.push(("FHIR_BRIDGE_ENGINE__TRIES", "1".to_owned()));
     world.start_bridge().await;
     let browser = Browser::new(&world);
 
@@ -120,7 +120,7 @@ async fn the_page_is_guarded_and_speaks_both_languages() {
 async fn a_page_that_others_reach_needs_a_token() {
     let mut world = World::new();
     let port = world.admin().rsplit(':').next().unwrap().to_owned();
-    world.environment.push(("FHIR_BRIDGE_ADMIN", format!("[\"0.0.0.0:{port}\"]")));
+    world.settings.push(("FHIR_BRIDGE_ADMIN", format!("[\"0.0.0.0:{port}\"]")));
     world.start_bridge().await;
     let browser = Browser::new(&world);
     assert_eq!(browser.get("/").send().await.unwrap().status(), StatusCode::NOT_FOUND);
@@ -147,7 +147,7 @@ fn viewers(world: &mut World) {
     let nurse = client("nurse", NURSE, "system/Communication.ru system/Practitioner.r");
     fs::write(&path, nurse + &client("clerk", CLERK, "system/Organization.r")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    world.environment.push(("FHIR_BRIDGE_PAGE__VIEWERS_FILE", path.display().to_string()));
+    world.settings.push(("FHIR_BRIDGE_PAGE__VIEWERS_FILE", path.display().to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

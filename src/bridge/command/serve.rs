@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::settings::{self, Settings};
 use crate::{
     bridge::{
+        directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
         page::{self, Desk},
         store::{Mode, Overview, Side, Sqlite, Store},
@@ -77,7 +78,9 @@ impl Parts {
                 (Arc::new(repository.clone()), Some(repository))
             }
         };
-        let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir))?;
+        let directory = Directory::elsewhere(&settings.directory)?;
+        let engine =
+            Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir), directory)?;
         Ok(Self { engine, store, fhir, repository, registration, origin })
     }
 }
@@ -145,6 +148,11 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             async move { engine.watch_homeserver(stop).await }
         }),
     ];
+    let again = settings.directory.cached_for().max(Duration::from_secs(1));
+    let directory = tokio::spawn({
+        let (engine, stop) = (Arc::clone(&parts.engine), stop.clone());
+        async move { engine.watch_directory(again, stop).await }
+    });
     Arc::clone(&parts.engine).run(stop.clone()).await;
     systemd::stopping();
     for server in servers {
@@ -152,7 +160,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             warn!("requests in hand were cut off");
         }
     }
-    for helper in helpers {
+    for helper in helpers.into_iter().chain([directory]) {
         let _ = helper.await;
     }
     info!("stopped");

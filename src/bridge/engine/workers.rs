@@ -219,6 +219,7 @@ impl Engine {
             "Communication" => self.speak(payload, suspect).await,
             "Task" => self.apply_task(payload).await,
             "person" => self.apply_person(payload).await,
+            "borrower" => self.apply_borrower(payload).await,
             "members" => self.apply_members(payload).await,
             "notice" => self.post_notice(payload).await,
             "gap" => self.fill_gap(payload).await,

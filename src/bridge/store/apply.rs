@@ -106,9 +106,13 @@ fn enqueue(connection: &Connection, work: &NewWork) -> Result<()> {
 }
 
 fn soon(connection: &Connection, work: &NewWork) -> Result<()> {
-    let mut standing =
-        connection.prepare_cached("SELECT 1 FROM work WHERE side = ?1 AND lane = ?2 AND kind = ?3 LIMIT 1")?;
-    if standing.exists(params![work.side.number(), work.lane, work.kind])? { Ok(()) } else { enqueue(connection, work) }
+    // What somebody works on at this moment may have looked already: only work that nobody has begun stands for this.
+    let sql = "SELECT count(*) > (SELECT count(*) FROM lane WHERE side = ?1 AND name = ?2 AND owner IS NOT NULL)
+        FROM (SELECT 1 FROM work WHERE side = ?1 AND lane = ?2 AND kind = ?3 LIMIT 2)";
+    let stands: bool = connection
+        .prepare_cached(sql)?
+        .query_row(params![work.side.number(), work.lane, work.kind], |row| row.get(0))?;
+    if stands { Ok(()) } else { enqueue(connection, work) }
 }
 
 /// A lane with ready work can be claimed; one that stands already keeps its turn, its lease and its back-off.

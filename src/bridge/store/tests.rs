@@ -146,6 +146,9 @@ async fn work_for_soon_stands_once_and_in_its_time() {
     assert_eq!(payloads(&store, "gaps").await.len(), 1);
     assert!(store.claim(Side::Matrix, 1, 499, 1000).await.unwrap().is_empty());
     assert_eq!(store.claim(Side::Matrix, 1, 500, 1000).await.unwrap().len(), 1);
+    // What is worked on may be past the point: one more stands behind it.
+    store.commit(vec![soon(100), soon(100)]).await.unwrap();
+    assert_eq!(payloads(&store, "gaps").await.len(), 2);
 }
 
 #[tokio::test]
