@@ -19,6 +19,7 @@ use crate::{
     bridge::{
         directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
+        page::{self, Desk},
         store::{Mode, Overview, Side, Sqlite, Store},
     },
     fhir::{
@@ -136,7 +137,11 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let hook = hook(&settings)?;
     let registry = Numbers::default();
     let public = public_routes(&settings, &parts, hook.as_ref(), &registry.fhir, &stop)?;
-    let private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
+    let desk = Desk::new(Arc::clone(&parts.engine), &settings.page, &settings.admin, stop.clone())?;
+    let mut private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
+    if let Some(desk) = &desk {
+        private = private.merge(page::router(Arc::clone(desk)));
+    }
 
     let mut servers = Vec::new();
     for (addresses, routes) in [(&settings.listen, public), (&settings.admin, private)] {
@@ -163,7 +168,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
         )),
         tokio::spawn(keep_hook(parts.elsewhere.clone(), hook, stop.clone())),
         tokio::spawn(systemd::pat_watchdog(stop.clone())),
-        tokio::spawn(count(Arc::clone(&parts.store), registry, stop.clone())),
+        tokio::spawn(count(Arc::clone(&parts.store), registry, desk, stop.clone())),
         tokio::spawn({
             let (engine, stop) = (Arc::clone(&parts.engine), stop.clone());
             async move { engine.watch_homeserver(stop).await }
@@ -346,10 +351,15 @@ impl Numbers {
     }
 }
 
-async fn count(store: Arc<dyn Store>, numbers: Numbers, stop: CancellationToken) {
+async fn count(store: Arc<dyn Store>, numbers: Numbers, desk: Option<Arc<Desk>>, stop: CancellationToken) {
     loop {
         match store.overview().await {
-            Ok(overview) => numbers.show(overview),
+            Ok(overview) => {
+                if let Some(desk) = &desk {
+                    desk.note(&overview);
+                }
+                numbers.show(overview);
+            }
             Err(error) => warn!(%error, "the state cannot be counted"),
         }
         tokio::select! {
