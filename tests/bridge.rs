@@ -12,6 +12,8 @@ mod directory;
 mod elsewhere;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
+#[path = "bridge/page.rs"]
+mod page;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -17,6 +17,7 @@
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
+//! | [`view`] | what people look at, and what they put back to work |
 
 mod attendance;
 mod feed;
@@ -33,6 +34,7 @@ mod speak;
 mod traces;
 mod trouble;
 mod typing;
+mod view;
 mod workers;
 
 use std::{

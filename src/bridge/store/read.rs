@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Result, Row, params};
 
 use super::{
-    Answer, Change, Held, Lease, MessageLink, Millis, Overview, RoomLink, Side, Sqlite, Store, Work,
+    Answer, Change, Held, Lane, Lease, MessageLink, Millis, Overview, RoomLink, Side, Sqlite, Store, Work,
     apply::{message_link, text},
 };
 
@@ -168,9 +168,16 @@ impl Store for Sqlite {
     }
 
     fn held(&self, limit: usize) -> Answer<'_, Vec<Held>> {
+        self.held_after(None, 0, limit)
+    }
+
+    fn held_after(&self, lanes: Option<Vec<String>>, after: i64, limit: usize) -> Answer<'_, Vec<Held>> {
+        // A list as one value; SQLite reads it as a table.
+        let lanes = lanes.map(|lanes| serde_json::Value::from(lanes).to_string());
         self.read(move |connection| {
-            let sql = "SELECT seq, lane, kind, attempts, CASE state WHEN 1 THEN 'waits for ' || need ELSE reason END
-                FROM work WHERE state > 0 ORDER BY seq LIMIT ?1";
+            let sql = "SELECT seq, lane, kind, attempts, CASE state WHEN 1 THEN 'waits for ' || need ELSE reason END,
+                state = 2 FROM work WHERE state > 0 AND seq > ?1
+                AND (?2 IS NULL OR lane IN (SELECT value FROM json_each(?2))) ORDER BY seq LIMIT ?3";
             let held = |row: &Row<'_>| {
                 Ok(Held {
                     seq: row.get(0)?,
@@ -178,9 +185,33 @@ impl Store for Sqlite {
                     kind: row.get(2)?,
                     attempts: row.get(3)?,
                     reason: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
+                    parked: row.get(5)?,
                 })
             };
-            connection.prepare_cached(sql)?.query_map([limit as i64], held)?.collect()
+            connection.prepare_cached(sql)?.query_map(params![after, lanes, limit as i64], held)?.collect()
+        })
+    }
+
+    fn lanes(&self, limit: usize) -> Answer<'_, Vec<Lane>> {
+        self.read(move |connection| {
+            // Of the lanes that have work, the one whose head came first; SQLite takes kind and attempts from the row
+            // that has the minimum.
+            let sql = "SELECT lane.side, lane.name, count(*), work.kind, work.attempts, lane.due,
+                lane.owner IS NOT NULL, min(work.seq) AS head
+                FROM lane JOIN work ON work.side = lane.side AND work.lane = lane.name AND work.state = 0
+                GROUP BY lane.side, lane.name ORDER BY head LIMIT ?1";
+            let lane = |row: &Row<'_>| {
+                Ok(Lane {
+                    side: if row.get::<_, i64>(0)? == 0 { Side::Matrix } else { Side::Fhir },
+                    name: row.get(1)?,
+                    ready: row.get::<_, i64>(2)?.unsigned_abs(),
+                    kind: row.get(3)?,
+                    attempts: row.get(4)?,
+                    due: row.get(5)?,
+                    leased: row.get(6)?,
+                })
+            };
+            connection.prepare_cached(sql)?.query_map([limit as i64], lane)?.collect()
         })
     }
 }
