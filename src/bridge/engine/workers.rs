@@ -224,7 +224,8 @@ impl Engine {
         let (trace, payload) = Trace::unstamp(&work.payload);
         let trace = trace.unwrap_or_else(Trace::fresh);
         let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
-        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+        // In a box of its own: all kinds of work are one large future.
+        trace.scope(Box::pin(self.carry_out(work, payload, suspect)).instrument(span)).await
     }
 
     async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
