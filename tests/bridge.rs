@@ -6,9 +6,13 @@
 mod crash;
 #[path = "bridge/directory.rs"]
 mod directory;
+#[path = "bridge/elsewhere.rs"]
+mod elsewhere;
 #[path = "bridge/page.rs"]
 mod page;
 #[path = "bridge/scenario.rs"]
 mod scenario;
+#[path = "bridge/traces.rs"]
+mod traces;
 #[path = "bridge/world.rs"]
 mod world;

@@ -277,15 +277,15 @@ impl World {
 
     /// Writes a resource to the FHIR endpoint and returns it as it is there.
     pub(crate) async fn put(&self, resource: Value) -> Value {
+        self.put_with(resource, &[]).await
+    }
+
+    /// As [`World::put`], with more headers.
+    pub(crate) async fn put_with(&self, resource: Value, headers: &[(&str, &str)]) -> Value {
         let url = format!("{}/{}", self.fhir(), place(&resource));
-        let response = self
-            .http
-            .put(url)
-            .header("content-type", "application/fhir+json")
-            .body(resource.to_string())
-            .send()
-            .await
-            .unwrap();
+        let request = self.http.put(url).header("content-type", "application/fhir+json").body(resource.to_string());
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = request.send().await.unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());
         assert!(status.is_success(), "{status} {text}");
         serde_json::from_str(&text).unwrap()

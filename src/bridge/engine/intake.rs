@@ -154,7 +154,7 @@ impl Engine {
             (_, None) => "event",
         };
         let side = if kind == "event" { Side::Fhir } else { Side::Matrix };
-        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: event.json().to_owned(), not_before: 0 })
+        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: self.stamp_event(event), not_before: 0 })
     }
 
     /// An event that cannot be understood is kept for people to look at.

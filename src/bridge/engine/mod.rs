@@ -12,6 +12,7 @@
 //! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
 //! | [`gaps`] | events that the homeserver did not push |
+//! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
 //! | [`view`] | what people look at, and what they put back to work |
 
@@ -25,6 +26,7 @@ mod people;
 mod places;
 mod reconcile;
 mod speak;
+mod traces;
 mod trouble;
 mod view;
 mod workers;
@@ -52,7 +54,10 @@ use super::{
 use crate::{
     fhir::server::FhirServer,
     matrix::{Error, Homeserver},
-    service::failure::{Failure, Status},
+    service::{
+        failure::{Failure, Status},
+        trace::Memory,
+    },
 };
 
 pub use feed::FOLLOWED;
@@ -133,6 +138,8 @@ pub struct Engine {
     named: Mutex<HashMap<OwnedUserId, String>>,
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
+    /// Traces of the events that this process sent.
+    said_in: Memory,
     /// Whether it was said that the FHIR server takes no AuditEvents.
     said_no_audit: AtomicBool,
 }
@@ -173,6 +180,7 @@ impl Engine {
             presence,
             named: Mutex::default(),
             failures: Mutex::default(),
+            said_in: Memory::new(traces::REMEMBERED),
             said_no_audit: AtomicBool::new(false),
         }))
     }
@@ -265,6 +273,7 @@ impl Engine {
 /// Work for a side.
 fn work(side: Side, lane: impl Into<String>, kind: &'static str, payload: &impl Serialize) -> Result<NewWork, Trouble> {
     let payload = serde_json::to_string(payload).map_err(|error| Trouble::Refused(error.to_string()))?;
+    let payload = traces::stamp(&payload);
     Ok(NewWork { side, lane: lane.into(), kind, payload, not_before: 0 })
 }
 

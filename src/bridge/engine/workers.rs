@@ -7,10 +7,13 @@ use std::{
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use super::{Done, Engine, Trouble};
-use crate::bridge::store::{Change, Lease, Millis, Side, StoreError, Work, now};
+use crate::{
+    bridge::store::{Change, Lease, Millis, Side, StoreError, Work, now},
+    service::trace::Trace,
+};
 
 /// How long a lane is leased; it is renewed while work goes on.
 const LEASE: Duration = Duration::from_secs(60);
@@ -210,9 +213,16 @@ impl Engine {
         *count
     }
 
-    /// Does one piece of work. `suspect`: it may have been done already.
+    /// Does one piece of work as a step of its trace. `suspect`: it may have been done already.
     async fn handle(&self, work: &Work, suspect: bool) -> Done {
-        let payload = work.payload.as_str();
+        let (trace, payload) = Trace::unstamp(&work.payload);
+        let trace = trace.unwrap_or_else(Trace::fresh);
+        let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
+        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+    }
+
+    async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
+        debug!(seq = work.seq, suspect, "work begins");
         match work.kind.as_str() {
             "CareTeam" => self.apply_team(payload).await,
             "CommunicationRequest" => self.apply_request(payload, suspect).await,
