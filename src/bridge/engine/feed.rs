@@ -32,6 +32,8 @@ pub const FOLLOWED: [ResourceType; 9] = [
 ];
 /// Name of the cursor in the store.
 const CURSOR: &str = "fhir";
+/// Seconds for which one replica polls without a word from it, at least.
+const DUTY: u64 = 15;
 /// Resources that are read at a time.
 const PAGE: u32 = 200;
 
@@ -41,9 +43,9 @@ impl Engine {
     /// Follows the FHIR server until `stop`.
     pub(super) async fn feed(self: Arc<Self>, stop: CancellationToken) {
         let mut hints = self.fhir.hints();
-        let mut failures = 0;
+        let (mut failures, mut hinted) = (0, true);
         loop {
-            let wait = match self.read_changes(&stop).await {
+            let wait = match self.look_at_changes(hinted, &stop).await {
                 Ok(()) => {
                     failures = 0;
                     if self.presence(Side::Fhir).here() {
@@ -60,9 +62,11 @@ impl Engine {
                     super::workers::back_off(failures)
                 }
             };
+            hinted = false;
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = hints.changed(), if failures == 0 => {
+                    hinted = changed.is_ok();
                     // A server that gives no hints any more is polled.
                     if changed.is_err() {
                         tokio::select! {
@@ -74,6 +78,16 @@ impl Engine {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Reads what changed, if that is this replica's to do: one of them polls, any follows a hint that it got, and
+    /// one that was refused looks whether the server is back. Two that read the same store it once.
+    async fn look_at_changes(&self, hinted: bool, stop: &CancellationToken) -> Result<(), Trouble> {
+        let lasting = Duration::from_secs(self.settings.poll_seconds.saturating_mul(3).max(DUTY));
+        if hinted || self.presence(Side::Fhir).absence().is_some() || self.store.take_duty("feed", lasting).await? {
+            self.read_changes(stop).await?;
+        }
+        Ok(())
     }
 
     /// Reads and stores what changed since the cursor.
@@ -124,5 +138,5 @@ pub(super) fn work_for(resource: Resource) -> Option<NewWork> {
         | ResourceType::Organization => ("person", key),
         _ => return None,
     };
-    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), not_before: 0 })
+    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), delay: Duration::ZERO })
 }

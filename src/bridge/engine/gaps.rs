@@ -7,7 +7,7 @@
 //! So after events of other homeservers, and in every conversation after the homeserver was away, the room is read
 //! backwards until a page holds nothing new and every event before it (`prev_events`) is known.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
@@ -46,14 +46,13 @@ struct Look {
 impl Engine {
     /// A look at a room, some time after the event that made it.
     pub(super) fn gap_work(&self, room: &str, number: u32) -> NewWork {
-        let pause = i64::try_from(self.settings.gap_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
         let look = Look { room_id: room.to_owned(), number };
         NewWork {
             side: Side::Matrix,
             lane: format!("gap {room}"),
             kind: "gap",
             payload: serde_json::to_string(&look).unwrap_or_default(),
-            not_before: now().saturating_add(pause),
+            delay: Duration::from_secs(self.settings.gap_seconds),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the homeserver pushes: stored before it is answered, each event once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ruma::{RoomAliasId, UserId};
 use serde_json::Value;
@@ -91,7 +91,13 @@ impl Engine {
             (_, None) => "event",
         };
         let side = if kind == "event" { Side::Fhir } else { Side::Matrix };
-        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: event.json().to_owned(), not_before: 0 })
+        Some(NewWork {
+            side,
+            lane: outline.room_id.to_string(),
+            kind,
+            payload: event.json().to_owned(),
+            delay: Duration::ZERO,
+        })
     }
 
     /// An event that cannot be understood is kept for people to look at.
@@ -104,7 +110,7 @@ impl Engine {
             lane: "malformed".to_owned(),
             kind: "malformed",
             payload: event.json().to_owned(),
-            not_before: 0,
+            delay: Duration::ZERO,
         };
         vec![Change::Once { key: format!("malformed {key}"), work }]
     }
