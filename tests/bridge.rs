@@ -4,7 +4,13 @@
 
 #[path = "bridge/crash.rs"]
 mod crash;
+#[path = "bridge/directory.rs"]
+mod directory;
+#[path = "bridge/elsewhere.rs"]
+mod elsewhere;
 #[path = "bridge/scenario.rs"]
 mod scenario;
+#[path = "bridge/traces.rs"]
+mod traces;
 #[path = "bridge/world.rs"]
 mod world;

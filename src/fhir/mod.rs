@@ -16,4 +16,5 @@ pub mod resources;
 pub mod rest;
 pub mod server;
 pub mod subscriptions;
+pub mod traced;
 pub mod validation;

@@ -79,6 +79,9 @@ impl Synapse {
     }
 }
 
+/// What Synapse and its downloads take, with some to spare; in bytes.
+const NEEDED_ROOM: u64 = 512 << 20;
+
 /// The virtual environment of one set of requirements and one Python.
 #[derive(Debug)]
 struct Environment {
@@ -124,6 +127,7 @@ impl Environment {
             return Ok(());
         }
         let beside = turn.beside()?;
+        files::require_room(beside.path(), NEEDED_ROOM, "Synapse")?;
         self.fill(beside.path(), stop).await?;
         Ok(turn.put_in_place(beside, &self.directory)?)
     }

@@ -33,6 +33,9 @@ pub const PROXY: &str = "proxy";
 /// leads it to the proxy's own TLS port.
 const DISCOVERY_PORT: u16 = 443;
 
+/// What databases, media and logs of a first run take, with some to spare; in bytes.
+const NEEDED_ROOM: u64 = 128 << 20;
+
 /// A network that is ready to start.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -60,6 +63,7 @@ impl Setup {
                 .remedy("A program of the lab has that name; choose another."));
         }
         files::make_directory(&places.logs())?;
+        files::require_room(places.state(), NEEDED_ROOM, "the network")?;
         certify(places, network)?;
         let mut services = vec![proxy(places, network, element)?];
         // Before any homeserver starts: it reads the registration then.

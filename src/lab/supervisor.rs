@@ -14,7 +14,10 @@ use super::{
     control::ProgramState,
     program::{self, Child, Program},
 };
-use crate::service::failure::{Failure, Status};
+use crate::service::{
+    failure::{Failure, Status},
+    files,
+};
 
 /// Time for a program to serve after its start; a new database on a slow disk takes its time.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -30,6 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const RECOVERED: Duration = Duration::from_secs(60);
 /// How many lines of a log are shown when its program does not start.
 const TAIL_LINES: usize = 6;
+/// With less room than this on its disk a program that ended was ended by that; in bytes.
+const SOME_ROOM: u64 = 256 << 10;
 
 /// A program to be kept running.
 #[derive(Clone, Debug)]
@@ -217,6 +222,10 @@ impl Keeper {
     fn failure(&self, what: &str) -> Failure {
         let failure = Failure::new(Status::Unavailable, format!("{} {what}", self.name()));
         let named: Vec<String> = self.service.logs.iter().map(|log| log.display().to_string()).collect();
+        if let Some(full) = self.service.logs.iter().find(|log| files::room(log).is_ok_and(|free| free < SOME_ROOM)) {
+            let remedy = format!("Free some space there, then try again. Its log: {}", named.join(" and "));
+            return failure.because(format!("the disk with {} is full", full.display())).remedy(remedy);
+        }
         let failure = failure.remedy(format!("Its log: {}", named.join(" and ")));
         match self.service.logs.iter().find_map(|log| last_words(log)) {
             Some(words) => failure.because(words),

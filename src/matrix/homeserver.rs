@@ -188,6 +188,14 @@ impl Homeserver {
         self.versions_with(Repeat::Always).await
     }
 
+    /// The same, asked once: whether the homeserver is there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn versions_now(&self) -> Result<Vec<String>, Error> {
+        self.versions_with(Repeat::Never).await
+    }
+
     async fn versions_with(&self, repeat: Repeat) -> Result<Vec<String>, Error> {
         let uri = format!("{}/_matrix/client/versions", self.url());
         let request = http::Request::get(uri).body(Bytes::new()).map_err(|error| Error::Request(error.to_string()))?;

@@ -65,6 +65,30 @@ pub fn make_directory(path: &Path) -> Result<(), Failure> {
         .map_err(|error| cannot("make directory", path, error))
 }
 
+/// Bytes that this user may still write to the file system that holds `path`.
+///
+/// # Errors
+/// When the path is not there or its file system does not tell.
+pub fn room(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Refuses to begin what needs more room than there is, in bytes; `what` needs it.
+///
+/// # Errors
+/// A [`Failure`] that says how much there is and how much is needed.
+pub fn require_room(path: &Path, needed: u64, what: &str) -> Result<(), Failure> {
+    const MIB: u64 = 1 << 20;
+    // A file system that does not tell may well have room.
+    let free = room(path).unwrap_or(u64::MAX);
+    if free >= needed {
+        return Ok(());
+    }
+    let text = format!("{what} needs {} MiB in {}, and {} MiB are free", needed / MIB, path.display(), free / MIB);
+    Err(Failure::new(Status::Io, text).remedy("Free some space there, or choose a directory on another disk."))
+}
+
 /// The failure of an operation on a path, with the remedy that its cause suggests.
 pub fn cannot(verb: &str, path: &Path, error: io::Error) -> Failure {
     let (status, remedy) = match error.kind() {
@@ -127,6 +151,15 @@ pub enum Base {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_needs_more_room_than_there_is_does_not_begin() {
+        let directory = tempfile::tempdir().unwrap();
+        require_room(directory.path(), 1, "a test").unwrap();
+        let failure = require_room(directory.path(), u64::MAX, "a test").unwrap_err().to_string();
+        assert!(failure.starts_with("a test needs "), "{failure}");
+        assert!(failure.contains(&directory.path().display().to_string()), "{failure}");
+    }
 
     #[test]
     fn a_written_file_has_its_mode_and_leaves_nothing_beside_it() {

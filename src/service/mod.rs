@@ -12,3 +12,4 @@ pub mod secrets;
 pub mod settings;
 pub mod signals;
 pub mod systemd;
+pub mod trace;

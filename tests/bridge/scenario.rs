@@ -7,7 +7,7 @@ use crate::world::{self, Person, SERVER, World, encode, until};
 
 /// What must appear nowhere in Matrix but in messages, and in no log.
 const BSN: &str = "999911120";
-const PATIENT: &str = "Kanarie";
+pub(crate) const PATIENT: &str = "Kanarie";
 
 /// The people, the team and the conversation that all tests begin with.
 pub(crate) async fn introduce(world: &World) {

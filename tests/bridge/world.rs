@@ -11,12 +11,13 @@ use std::{
 
 use care_federation::lab::{install::Synapse, places::Places};
 use reqwest::{Client, Method, StatusCode};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 /// Time for what takes seconds, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The name of the homeserver.
 pub(crate) const SERVER: &str = "vvt";
 
@@ -29,8 +30,14 @@ pub(crate) struct World {
     admin_port: u16,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
+    /// Further settings of the bridge, as environment variables.
+    pub(crate) settings: Vec<(&'static str, String)>,
     homeserver: Option<Child>,
     bridge: Option<Child>,
+    /// A FHIR server of this world's own, beside the bridge.
+    fhir_server: Option<Child>,
+    fhir_port: u16,
+    fhir_is_elsewhere: bool,
 }
 
 /// Somebody with a Matrix client.
@@ -49,7 +56,7 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::Builder::new().prefix("bridge-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        let [homeserver_port, bridge_port, admin_port] = free_ports();
+        let [homeserver_port, bridge_port, admin_port, fhir_port] = free_ports();
         Self {
             directory,
             http,
@@ -57,8 +64,12 @@ impl World {
             bridge_port,
             admin_port,
             knows_bridge: true,
+            settings: Vec::new(),
             homeserver: None,
             bridge: None,
+            fhir_server: None,
+            fhir_port,
+            fhir_is_elsewhere: false,
         }
     }
 
@@ -78,11 +89,13 @@ impl World {
             .env("FHIR_BRIDGE_FHIR__BASE", format!("http://127.0.0.1:{}/fhir", self.bridge_port))
             .env("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{}", self.homeserver_port))
             .env("FHIR_BRIDGE_HOMESERVER__SERVER_NAME", SERVER)
+            .env("FHIR_BRIDGE_ENGINE__PATROL_SECONDS", "2")
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
-        if let Some(base) = elsewhere() {
-            command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", base).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
+        if self.fhir_is_elsewhere || elsewhere().is_some() {
+            command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", self.fhir()).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
         }
         command
     }
@@ -102,6 +115,40 @@ impl World {
         until("the bridge serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
     }
 
+    /// Starts a FHIR server beside the bridge, which uses it from its next start on: a second bridge whose homeserver is
+    /// nowhere.
+    pub(crate) async fn start_fhir_server(&mut self) {
+        self.fhir_is_elsewhere = true;
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("fhir.log")).unwrap();
+        let mut command = self.command(&["run"]);
+        command
+            .env_remove("FHIR_BRIDGE_FHIR__SERVER__BASE")
+            .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("fhir"))
+            .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{}\"]", self.fhir_port))
+            .env("FHIR_BRIDGE_ADMIN", "[]")
+            .env("FHIR_BRIDGE_FHIR__BASE", self.fhir())
+            .env("FHIR_BRIDGE_HOMESERVER__URL", "http://127.0.0.1:9");
+        self.fhir_server = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+        let url = format!("{}/metadata", self.fhir());
+        until("the FHIR server serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
+    }
+
+    pub(crate) fn kill_fhir_server(&mut self) {
+        let mut server = self.fhir_server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Memory of the bridge now and at its peak, in KiB (`VmRSS` and `VmHWM` of proc(5)).
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.bridge.as_ref().unwrap().id())).unwrap();
+        let number = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        (number("VmRSS:"), number("VmHWM:"))
+    }
+
     /// The status and text of the bridge's health.
     pub(crate) async fn health(&self) -> (StatusCode, String) {
         let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
@@ -111,6 +158,18 @@ impl World {
 
     pub(crate) async fn connected(&self) {
         until("the bridge is connected", || async { (self.health().await.0 == StatusCode::OK).then_some(()) }).await;
+    }
+
+    pub(crate) fn has_bridge(&self) -> bool {
+        self.bridge.is_some()
+    }
+
+    pub(crate) fn has_homeserver(&self) -> bool {
+        self.homeserver.is_some()
+    }
+
+    pub(crate) fn has_fhir_server(&self) -> bool {
+        self.fhir_server.is_some()
     }
 
     /// Ends the bridge as a power cut would.
@@ -124,6 +183,24 @@ impl World {
         let mut homeserver = self.homeserver.take().unwrap();
         homeserver.kill().unwrap();
         homeserver.wait().unwrap();
+    }
+
+    /// Keeps the bridge from running, or lets it go on, without its noticing.
+    pub(crate) fn signal_bridge(&self, signal: Signal) {
+        let id = Pid::from_child(self.bridge.as_ref().unwrap());
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Makes a homeserver that is down forget what it was about to push, as one does that is killed at a bad moment:
+    /// it notes how far it got before the transaction is stored.
+    pub(crate) fn forget_pushes(&self) {
+        let database = rusqlite::Connection::open(self.path("synapse").join("db")).unwrap();
+        database
+            .execute_batch(
+                "UPDATE appservice_stream_position SET stream_ordering = (SELECT max(stream_ordering) FROM events);
+                 DELETE FROM application_services_txns;",
+            )
+            .unwrap();
     }
 
     pub(crate) async fn start_homeserver(&mut self) {
@@ -195,15 +272,15 @@ impl World {
 
     /// Writes a resource to the FHIR endpoint and returns it as it is there.
     pub(crate) async fn put(&self, resource: Value) -> Value {
+        self.put_with(resource, &[]).await
+    }
+
+    /// As [`World::put`], with more headers.
+    pub(crate) async fn put_with(&self, resource: Value, headers: &[(&str, &str)]) -> Value {
         let url = format!("{}/{}", self.fhir(), place(&resource));
-        let response = self
-            .http
-            .put(url)
-            .header("content-type", "application/fhir+json")
-            .body(resource.to_string())
-            .send()
-            .await
-            .unwrap();
+        let request = self.http.put(url).header("content-type", "application/fhir+json").body(resource.to_string());
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = request.send().await.unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());
         assert!(status.is_success(), "{status} {text}");
         serde_json::from_str(&text).unwrap()
@@ -235,7 +312,10 @@ impl World {
     }
 
     /// The FHIR endpoint: the embedded one, or a fresh server elsewhere that the environment names.
-    fn fhir(&self) -> String {
+    pub(crate) fn fhir(&self) -> String {
+        if self.fhir_is_elsewhere {
+            return format!("http://127.0.0.1:{}/fhir", self.fhir_port);
+        }
         elsewhere().unwrap_or_else(|| format!("http://127.0.0.1:{}/fhir", self.bridge_port))
     }
 
@@ -258,12 +338,17 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for child in [&mut self.bridge, &mut self.homeserver].into_iter().flatten() {
+        for child in [&mut self.bridge, &mut self.homeserver, &mut self.fhir_server].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- the bridge's log\n{}", self.log());
+            if std::env::var_os("BRIDGE_TEST_KEEP").is_some() {
+                self.directory.disable_cleanup(true);
+                eprintln!("--- all is kept in {}", self.directory.path().display());
+            }
+            let homeserver = fs::read_to_string(self.path("synapse.out")).unwrap_or_default();
+            eprintln!("--- the bridge's log\n{}\n--- the homeserver's log\n{homeserver}", self.log());
         }
     }
 }
@@ -292,6 +377,13 @@ impl Person {
     pub(crate) async fn try_get(&self, path: &str) -> Option<Value> {
         let url = format!("{}/_matrix/client/{path}", self.base);
         let response = self.http.get(url).bearer_auth(&self.token).send().await.ok()?;
+        if response.status().is_success() { response.json().await.ok() } else { None }
+    }
+
+    /// Puts, and says what came of it if it came to anything.
+    pub(crate) async fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
+        let url = format!("{}/_matrix/client/{path}", self.base);
+        let response = self.http.put(url).bearer_auth(&self.token).json(body).send().await.ok()?;
         if response.status().is_success() { response.json().await.ok() } else { None }
     }
 
@@ -347,6 +439,11 @@ impl Person {
     pub(crate) async fn state(&self, room: &str) -> Vec<Value> {
         self.get(&format!("v3/rooms/{}/state", encode(room))).await.as_array().cloned().unwrap()
     }
+}
+
+/// A number from the environment, for tests that can be made longer.
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
 }
 
 /// Asks until there is an answer.

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
@@ -38,6 +39,11 @@ export class Lab {
   async user(name) {
     const { stdout } = await run(program, ["users", "add", name, "--state", this.#state]);
     return stdout.trim().split(" ").at(-1);
+  }
+
+  /** The certificate of the network's authority, a file. */
+  get authority() {
+    return join(this.#state, "pki", "ca.pem");
   }
 
   async down() {

@@ -16,15 +16,20 @@ use tracing::{info, warn};
 use super::settings::{self, Settings};
 use crate::{
     bridge::{
+        directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
         store::{Mode, Overview, Side, SqlStore, Store},
     },
     fhir::{
-        client::{self, Client},
+        client::{
+            self, Client,
+            hooks::{self, Hook},
+        },
         repository::Repository,
         rest::{Rest, access::Access},
         server::FhirServer,
         subscriptions,
+        traced::Traced,
     },
     matrix::{
         Homeserver, Registration,
@@ -37,7 +42,9 @@ use crate::{
         failure::Failure,
         files, listeners,
         listeners::{Address, Inherited, Listener},
-        logs, signals, systemd,
+        logs,
+        secrets::Secret,
+        signals, systemd,
     },
 };
 
@@ -46,6 +53,9 @@ const COUNTING: Duration = Duration::from_secs(2);
 /// How long requests in hand may take when the program stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// Random bytes of the secret for the calls of a FHIR server elsewhere.
+const HOOK_SECRET: usize = 32;
+
 /// What the bridge is made of.
 pub(super) struct Parts {
     pub(super) engine: Arc<Engine>,
@@ -53,6 +63,8 @@ pub(super) struct Parts {
     pub(super) fhir: Arc<dyn FhirServer>,
     /// The embedded repository, unless the FHIR server is elsewhere.
     pub(super) repository: Option<Repository>,
+    /// The client of the FHIR server elsewhere.
+    pub(super) elsewhere: Option<Client>,
     pub(super) registration: Registration,
     pub(super) origin: Origin,
 }
@@ -75,18 +87,23 @@ impl Parts {
             None => SqlStore::open(&settings::state_file(&state), mode).await?,
         });
         let base = &settings.fhir.base;
-        let (fhir, repository): (Arc<dyn FhirServer>, _) = match (&settings.fhir.server, &shared) {
-            (Some(elsewhere), _) => (Arc::new(Client::new(elsewhere.clone())?), None),
-            (None, shared) => {
-                let repository = match shared {
+        let (fhir, repository, elsewhere): (Arc<dyn FhirServer>, _, _) = match &settings.fhir.server {
+            Some(elsewhere) => {
+                let client = Client::new(elsewhere.clone())?;
+                (Arc::new(client.clone()), None, Some(client))
+            }
+            None => {
+                let repository = match &shared {
                     Some(server) => Repository::connect(server, base, mode.patience()).await?,
                     None => Repository::open(&settings::fhir_file(&state), base)?,
                 };
-                (Arc::new(repository.clone()), Some(repository))
+                (Arc::new(Traced::new(Arc::new(repository.clone()))), Some(repository), None)
             }
         };
-        let engine = Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir))?;
-        Ok(Self { engine, store, fhir, repository, registration, origin })
+        let directory = Directory::elsewhere(&settings.directory)?;
+        let engine =
+            Engine::new(settings.engine.clone(), Arc::clone(&store), homeserver, Arc::clone(&fhir), directory)?;
+        Ok(Self { engine, store, fhir, repository, elsewhere, registration, origin })
     }
 }
 
@@ -121,7 +138,8 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let parts = Parts::open(&settings, Mode::Serve).await?;
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
-    let public = public_routes(&settings, &parts)?;
+    let hook = hook(&settings)?;
+    let public = public_routes(&settings, &parts, hook.as_ref(), &stop)?;
     let registry = Numbers::default();
     let private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
 
@@ -142,6 +160,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     systemd::ready("serving");
     let helpers = [
         tokio::spawn(attend_fhir(Arc::clone(&parts.fhir), parts.repository.clone(), settings.clone(), stop.clone())),
+        tokio::spawn(keep_hook(parts.elsewhere.clone(), hook, stop.clone())),
         tokio::spawn(systemd::pat_watchdog(stop.clone())),
         tokio::spawn(count(Arc::clone(&parts.store), registry, stop.clone())),
         tokio::spawn({
@@ -149,6 +168,11 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             async move { engine.watch_homeserver(stop).await }
         }),
     ];
+    let again = settings.directory.cached_for().max(Duration::from_secs(1));
+    let directory = tokio::spawn({
+        let (engine, stop) = (Arc::clone(&parts.engine), stop.clone());
+        async move { engine.watch_directory(again, stop).await }
+    });
     Arc::clone(&parts.engine).run(stop.clone()).await;
     systemd::stopping();
     for server in servers {
@@ -156,7 +180,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
             warn!("requests in hand were cut off");
         }
     }
-    for helper in helpers {
+    for helper in helpers.into_iter().chain([directory]) {
         let _ = helper.await;
     }
     info!("stopped");
@@ -164,16 +188,42 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// The Application Service API, and the embedded FHIR endpoint beside it.
-fn public_routes(settings: &Settings, parts: &Parts) -> Result<Router, Failure> {
+fn public_routes(
+    settings: &Settings,
+    parts: &Parts,
+    hook: Option<&Hook>,
+    stop: &CancellationToken,
+) -> Result<Router, Failure> {
     let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
     let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
     let routes = server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default());
+    if let (Some(client), Some(hook)) = (&parts.elsewhere, hook) {
+        return Ok(routes.merge(hooks::router(client.clone(), hook, stop.clone())));
+    }
     if parts.repository.is_none() {
         return Ok(routes);
     }
     let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
     let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir.base, access, settings.fhir.body_bytes);
     Ok(routes.merge(fhir.router()))
+}
+
+/// Where a FHIR server elsewhere is asked to call, with a secret that is made if there is none.
+fn hook(settings: &Settings) -> Result<Option<Hook>, Failure> {
+    let Some(elsewhere) = &settings.fhir.server else { return Ok(None) };
+    let Some(url) = &elsewhere.hook_url else { return Ok(None) };
+    let secret = match &elsewhere.hook_secret_file {
+        Some(path) => Secret::read(path)?,
+        None => Secret::read_or_make(&settings.state()?.join("fhir-hook-secret"), HOOK_SECRET)?,
+    };
+    Hook::new(url, secret).map(Some)
+}
+
+/// Has a FHIR server elsewhere say what changes.
+async fn keep_hook(client: Option<Client>, hook: Option<Hook>, stop: CancellationToken) {
+    if let (Some(client), Some(hook)) = (client, hook) {
+        hooks::keep(client, hook, &FOLLOWED, stop).await;
+    }
 }
 
 /// What belongs to the FHIR side while the bridge runs: hooks of the embedded endpoint, or a look at what a server

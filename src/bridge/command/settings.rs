@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bridge::engine,
+    bridge::{directory, engine},
     fhir::{client, subscriptions},
     matrix::{homeserver, registration::Blueprint},
     service::{
@@ -43,6 +43,8 @@ pub struct Settings {
     pub homeserver: homeserver::Settings,
     /// The FHIR side.
     pub fhir: FhirSettings,
+    /// The care directory, where it is not the FHIR server itself.
+    pub directory: directory::Settings,
     /// How work is done.
     pub engine: engine::Settings,
     /// What is logged, and how.
@@ -89,6 +91,7 @@ impl Default for Settings {
             // The engine tries again itself, and looks first whether a call had its effect.
             homeserver: homeserver::Settings { patience_seconds: 0, ..homeserver::Settings::default() },
             fhir: FhirSettings::default(),
+            directory: directory::Settings::default(),
             engine: engine::Settings::default(),
             log: Logging::default(),
         }
@@ -137,6 +140,9 @@ impl Settings {
         self.database.check()?;
         if self.engine.poll_seconds == 0 {
             return refuse("engine.poll_seconds: expected 1 or more");
+        }
+        if self.engine.patrol_seconds == 0 {
+            return refuse("engine.patrol_seconds: expected 1 or more");
         }
         Ok(())
     }

@@ -192,8 +192,14 @@ impl Engine {
     }
 
     async fn team_of_subject(&self, subject: Option<&Reference>) -> Result<Option<Instance>, Trouble> {
-        let Some(subject) = subject.and_then(|subject| subject.reference.as_deref()) else { return Ok(None) };
-        let query = Query::new().with("patient", subject).with("status", CareTeamStatus::Active.as_str());
+        let Some(named) = subject.and_then(|subject| subject.reference.clone()) else { return Ok(None) };
+        let mut subjects = vec![named];
+        if let Some(patient) = subject.and_then(thread::instance) {
+            // The team of a merged patient may be that of the record that remains.
+            let survivor = self.survivor(&patient).await?;
+            subjects.extend((survivor != patient).then(|| survivor.to_string()));
+        }
+        let query = Query::new().with("patient", subjects.join(",")).with("status", CareTeamStatus::Active.as_str());
         let mut teams: Vec<Instance> = Vec::new();
         for team in self.all(ResourceType::CareTeam, &query).await? {
             teams.extend(team.key().and_then(|key| Instance::parse(&key.to_string()).ok()));
@@ -231,9 +237,13 @@ impl Engine {
     async fn roster(&self, members: Vec<Member>) -> Result<Roster, Trouble> {
         let mut roster = Roster::new();
         for member in members {
-            let somebody = self.somebody(&member.person).await?;
+            let person = self.survivor(&member.person).await?;
+            let somebody = self.somebody(&person).await?;
+            if !somebody.is_ghost {
+                self.recognise(&person, &somebody.user_id).await?;
+            }
             let seat = Seat {
-                person: member.person,
+                person,
                 level: member.level,
                 is_ghost: somebody.is_ghost,
                 profile: somebody.profile,
@@ -243,6 +253,16 @@ impl Engine {
             known.level = known.level.max(member.level);
         }
         Ok(roster)
+    }
+
+    /// Takes note of whose a user is, before they say anything.
+    async fn recognise(&self, person: &Instance, user: &OwnedUserId) -> Result<(), Trouble> {
+        let reference = person.to_string();
+        if self.store.user_of(&reference).await?.as_deref() == Some(user.as_str()) {
+            return Ok(());
+        }
+        let link = Change::LinkPerson { reference, user_id: Some(user.to_string()) };
+        Ok(self.commit(vec![link]).await?)
     }
 
     /// Brings levels and members of a room to what they should be. What is so already is left alone.
@@ -334,7 +354,7 @@ impl Engine {
         }
         let ghost = self.ghost(&seat.person, user.clone(), &seat.profile).await?;
         ghost.ensure_joined(room, &[]).await?;
-        let mapping = person::user_mapping(&seat.person.to_string(), &seat.profile, seat.role_code.as_deref(), None);
+        let mapping = person::user_mapping(&seat.person.to_string(), &seat.profile, seat.role_code.as_deref());
         if ghost.state(room, person::USER_MAPPINGS, user.as_str()).await?.as_ref() != Some(&mapping) {
             ghost.set_state(room, person::USER_MAPPINGS, user.as_str(), &mapping).await?;
         }
@@ -352,6 +372,7 @@ impl Engine {
         let Some(subject) = subject.and_then(thread::instance).filter(|who| who.kind() == Kind::Patient) else {
             return Ok(None);
         };
+        let subject = self.survivor(&subject).await?;
         let Some(resource) = self.resource_of(&subject).await? else { return Ok(None) };
         Ok(person::invite_context(&resource.to::<Patient>()?))
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::info;
 
-use super::{Done, Engine, Trouble, event_id, marks::NewMessage, room_id, work};
+use super::{Done, Engine, Trouble, event_id, marks::NewMessage, room_id, traces, work};
 use crate::{
     bridge::{
         identity::Instance,
@@ -241,6 +241,7 @@ impl Engine {
         }
         if let Value::Object(members) = &mut content {
             mark.write(members);
+            traces::write(members);
         }
         // The homeserver knows a repetition by this id for a while; the mark is there for the time after.
         let transaction =
@@ -250,6 +251,8 @@ impl Engine {
             outgoing = outgoing.at(at);
         }
         let event_id = intent.send(saying.room, &outgoing).await?;
+        self.remember_trace(event_id.as_str());
+        tracing::debug!(event = %event_id, "a message was sent");
         Ok(MessageLink {
             event_id: event_id.to_string(),
             room_id: saying.room.to_string(),

@@ -7,10 +7,13 @@ use std::{
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use super::{Done, Engine, Trouble};
-use crate::bridge::store::{Change, Lease, Side, StoreError, Work};
+use crate::{
+    bridge::store::{Change, Lease, Side, StoreError, Work},
+    service::trace::Trace,
+};
 
 /// Work of a lane that is done before others get their turn.
 const TURN: usize = 64;
@@ -225,15 +228,23 @@ impl Engine {
         *count
     }
 
-    /// Does one piece of work. `suspect`: it may have been done already.
+    /// Does one piece of work as a step of its trace. `suspect`: it may have been done already.
     async fn handle(&self, work: &Work, suspect: bool) -> Done {
-        let payload = work.payload.as_str();
+        let (trace, payload) = Trace::unstamp(&work.payload);
+        let trace = trace.unwrap_or_else(Trace::fresh);
+        let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
+        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+    }
+
+    async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
+        debug!(seq = work.seq, suspect, "work begins");
         match work.kind.as_str() {
             "CareTeam" => self.apply_team(payload).await,
             "CommunicationRequest" => self.apply_request(payload, suspect).await,
             "Communication" => self.speak(payload, suspect).await,
             "Task" => self.apply_task(payload).await,
             "person" => self.apply_person(payload).await,
+            "borrower" => self.apply_borrower(payload).await,
             "members" => self.apply_members(payload).await,
             "notice" => self.post_notice(payload).await,
             "gap" => self.fill_gap(payload).await,

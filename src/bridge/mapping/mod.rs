@@ -5,6 +5,7 @@
 //! a choice, it is written beside the function.
 
 pub mod audit;
+pub mod listing;
 pub mod markup;
 pub mod message;
 pub mod person;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ROOM_ID, identifier, literal, power};
+use super::{ROOM_ID, identifier, listing, literal, power};
 use crate::{
     bridge::identity::{Instance, Kind},
     fhir::{
@@ -80,11 +80,7 @@ pub fn members(team: &CareTeam, lead_roles: &[String], at: i64) -> Vec<Member> {
 }
 
 fn takes_part(participant: &Participant, at: i64) -> bool {
-    let Some(period) = &participant.period else { return true };
-    let begun = period.start.as_ref().and_then(DateTime::millis).is_none_or(|start| start <= at);
-    // A date without a time means the whole day.
-    let end = period.end.as_ref().and_then(|end| end.moments()).map(|moments| moments.end.div_euclid(1000));
-    begun && end.is_none_or(|end| at < end)
+    participant.period.as_ref().is_none_or(|period| listing::holds(period, at))
 }
 
 /// The instance that a reference names, if it is literal and of a kind with a place in Matrix.

@@ -150,7 +150,7 @@ pub enum Change {
         /// The work.
         work: NewWork,
     },
-    /// Work to be done soon, unless such work is already waiting in its lane.
+    /// Work to be done soon, unless such work is waiting in its lane and nobody has begun it.
     Soon(NewWork),
     /// How far a stream was read.
     Cursor {

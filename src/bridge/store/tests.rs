@@ -225,6 +225,9 @@ async fn work_for_soon_stands_once_and_in_its_time(place: Place) {
     assert!(claim(&store).await.is_empty());
     later(&store, 50).await;
     assert_eq!(claim(&store).await.len(), 1);
+    // What is worked on may be past the point: one more stands behind it.
+    store.commit(vec![soon(100), soon(100)]).await.unwrap();
+    assert_eq!(payloads(&store, "gaps").await.len(), 2);
 }
 
 async fn a_unit_is_stored_as_a_whole_or_not_at_all(place: Place) {

@@ -19,6 +19,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::LengthLimitError;
+use tracing::Instrument as _;
 
 use self::{
     access::{Access, Right, Scopes},
@@ -35,6 +36,7 @@ use super::{
     resources::{Issue, IssueType, NotThisResource, OperationOutcome, Resource, ResourceType},
     server::{Condition, Effect, FhirServer, HistoryOf, Mode, PageLink, Written},
 };
+use crate::service::trace::{self, Trace};
 
 /// Longest body that is taken, in bytes, unless set otherwise: an attachment of 50 MB in base64, and its resource.
 pub const BODY_LIMIT: usize = 70 * 1024 * 1024;
@@ -340,7 +342,20 @@ impl Rest {
     }
 }
 
+/// Answers a request as a step of its trace.
 async fn answer(State(rest): State<Arc<Rest>>, request: Request) -> Response {
+    let trace = Trace::of_request(request.headers());
+    let span = tracing::info_span!("fhir", trace_id = trace.id(), span_id = trace.span(), method = %request.method());
+    let parent = HeaderValue::from_str(&trace.parent());
+    let mut response = trace.scope(respond(rest, request).instrument(span)).await;
+    if let Ok(parent) = parent {
+        // So that a client without traces of its own can say which request it asks about.
+        response.headers_mut().insert(trace::TRACEPARENT, parent);
+    }
+    response
+}
+
+async fn respond(rest: Arc<Rest>, request: Request) -> Response {
     let is_openapi = rest.below_base(request.uri().path()) == "/openapi.json";
     let reply = rest.handle(request).await.unwrap_or_else(|Refusal(reply)| *reply);
     if is_openapi && reply.status == StatusCode::OK {
@@ -348,6 +363,7 @@ async fn answer(State(rest): State<Arc<Rest>>, request: Request) -> Response {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         return response;
     }
+    tracing::debug!(status = reply.status.as_u16(), "answered");
     reply.into_response()
 }
 

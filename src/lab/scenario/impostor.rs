@@ -117,6 +117,10 @@ async fn watch(caller: TcpStream, acceptor: TlsAcceptor) -> Reaction {
     match timeout(REQUEST_TIME, talk).await {
         Ok(Ok(0)) => Reaction::Left("closed the connection after the handshake".to_owned()),
         Ok(Ok(_)) => Reaction::Asked,
+        // Synapse checks the name while the handshake goes on, and hangs up without an alert.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Reaction::Left("hung up in the middle of the handshake".to_owned())
+        }
         Ok(Err(error)) => Reaction::Left(error.to_string()),
         Err(_) => Reaction::Left("said nothing".to_owned()),
     }
