@@ -8,6 +8,10 @@ mod crash;
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "bridge/replicas.rs"]
+mod replicas;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -25,6 +25,7 @@ pub(crate) struct Postgres {
     /// Directory of its socket, data and certificates; empty for a server that is somebody else's.
     pub(crate) directory: PathBuf,
     /// Its port, for the socket and for TLS on 127.0.0.1.
+    #[allow(dead_code, reason = "not every test binary asks for TLS")]
     pub(crate) port: u16,
     /// The address before and after a database's name.
     address: (String, String),
