@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
 
+#[path = "bridge/attendance.rs"]
+mod attendance;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/page.rs"]
+mod page;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "bridge/replicas.rs"]

@@ -115,6 +115,11 @@ impl World {
         until("the bridge serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
     }
 
+    /// The private address of the bridge.
+    pub(crate) fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
     /// Starts a FHIR server beside the bridge, which uses it from its next start on: a second bridge whose homeserver is
     /// nowhere.
     pub(crate) async fn start_fhir_server(&mut self) {
@@ -325,14 +330,25 @@ impl World {
 
     /// The bridge's own token, to look at rooms as it sees them.
     pub(crate) fn bot(&self) -> Person {
-        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
-        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
         Person {
             http: self.http.clone(),
             base: self.base(),
-            token: registration["as_token"].as_str().unwrap().to_owned(),
+            token: self.registered("as_token"),
             user_id: format!("@_fhir:{SERVER}"),
         }
+    }
+
+    /// Pushes events as the homeserver would.
+    pub(crate) async fn push(&self, number: u32, events: Value) -> StatusCode {
+        let url = format!("http://127.0.0.1:{}/_matrix/app/v1/transactions/{number}", self.bridge_port);
+        let push = self.http.put(url).bearer_auth(self.registered("hs_token")).json(&json!({ "events": events }));
+        push.send().await.unwrap().status()
+    }
+
+    fn registered(&self, name: &str) -> String {
+        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
+        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
+        registration[name].as_str().unwrap().to_owned()
     }
 }
 

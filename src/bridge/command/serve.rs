@@ -1,6 +1,7 @@
 //! `fhir-bridge run` and `fhir-bridge registration`.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use crate::{
     bridge::{
         directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
+        page::{self, Desk},
         store::{Mode, Overview, Side, SqlStore, Store},
     },
     fhir::{
@@ -25,6 +27,7 @@ use crate::{
             self, Client,
             hooks::{self, Hook},
         },
+        numbers as fhir_numbers,
         repository::Repository,
         rest::{Rest, access::Access},
         server::FhirServer,
@@ -50,6 +53,8 @@ use crate::{
 
 /// How often the numbers for metrics are read.
 const COUNTING: Duration = Duration::from_secs(2);
+/// How often the embedded repository is measured: its types are counted one by one.
+const MEASURING: Duration = Duration::from_secs(30);
 /// How long requests in hand may take when the program stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -139,9 +144,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
     let hook = hook(&settings)?;
-    let public = public_routes(&settings, &parts, hook.as_ref(), &stop)?;
     let registry = Numbers::default();
-    let private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
+    let public = public_routes(&settings, &parts, hook.as_ref(), &registry.fhir, &stop)?;
+    let desk = Desk::new(Arc::clone(&parts.engine), &settings.page, &settings.admin, stop.clone())?;
+    let mut private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
+    if let Some(desk) = &desk {
+        private = private.merge(page::router(Arc::clone(desk)));
+    }
 
     let mut servers = Vec::new();
     for (addresses, routes) in [(&settings.listen, public), (&settings.admin, private)] {
@@ -159,10 +168,16 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     info!(fhir = base, "serving");
     systemd::ready("serving");
     let helpers = [
-        tokio::spawn(attend_fhir(Arc::clone(&parts.fhir), parts.repository.clone(), settings.clone(), stop.clone())),
+        tokio::spawn(attend_fhir(
+            Arc::clone(&parts.fhir),
+            parts.repository.clone(),
+            settings.clone(),
+            registry.fhir.clone(),
+            stop.clone(),
+        )),
         tokio::spawn(keep_hook(parts.elsewhere.clone(), hook, stop.clone())),
         tokio::spawn(systemd::pat_watchdog(stop.clone())),
-        tokio::spawn(count(Arc::clone(&parts.store), registry, stop.clone())),
+        tokio::spawn(count(Arc::clone(&parts.store), registry, desk, stop.clone())),
         tokio::spawn({
             let (engine, stop) = (Arc::clone(&parts.engine), stop.clone());
             async move { engine.watch_homeserver(stop).await }
@@ -192,6 +207,7 @@ fn public_routes(
     settings: &Settings,
     parts: &Parts,
     hook: Option<&Hook>,
+    numbers: &fhir_numbers::Numbers,
     stop: &CancellationToken,
 ) -> Result<Router, Failure> {
     let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
@@ -205,7 +221,7 @@ fn public_routes(
     }
     let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
     let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir.base, access, settings.fhir.body_bytes);
-    Ok(routes.merge(fhir.router()))
+    Ok(routes.merge(fhir.counting(numbers.clone()).router()))
 }
 
 /// Where a FHIR server elsewhere is asked to call, with a secret that is made if there is none.
@@ -232,11 +248,31 @@ async fn attend_fhir(
     fhir: Arc<dyn FhirServer>,
     repository: Option<Repository>,
     settings: Settings,
+    numbers: fhir_numbers::Numbers,
     stop: CancellationToken,
 ) {
     let Some(repository) = repository else { return say_shortcomings(fhir.as_ref()).await };
-    if let Err(error) = subscriptions::deliver(repository, settings.fhir.hooks, stop).await {
+    let file = settings.state().ok().map(|state| settings::fhir_file(&state));
+    let measuring = measure(fhir, file, numbers.clone(), stop.clone());
+    let delivering = subscriptions::deliver(repository, settings.fhir.hooks, numbers, stop);
+    if let (Err(error), ()) = tokio::join!(delivering, measuring) {
         warn!(%error, "subscribers are not told of changes");
+    }
+}
+
+/// Counts what the embedded repository keeps, now and then.
+async fn measure(
+    fhir: Arc<dyn FhirServer>,
+    file: Option<PathBuf>,
+    numbers: fhir_numbers::Numbers,
+    stop: CancellationToken,
+) {
+    loop {
+        numbers.measure(fhir.as_ref(), file.as_deref()).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(MEASURING) => {}
+        }
     }
 }
 
@@ -293,6 +329,7 @@ struct Numbers {
     rooms: Gauge,
     messages: Gauge,
     events: Gauge,
+    fhir: fhir_numbers::Numbers,
     last: Arc<Mutex<Overview>>,
 }
 
@@ -305,6 +342,7 @@ impl Numbers {
         registry.register("rooms", "Spaces and rooms that stand for a resource", self.rooms.clone());
         registry.register("message_events", "Events that belong to a resource", self.messages.clone());
         registry.register("events", "Events that were taken in", self.events.clone());
+        self.fhir.register(&mut registry);
         registry
     }
 
@@ -326,10 +364,15 @@ impl Numbers {
     }
 }
 
-async fn count(store: Arc<dyn Store>, numbers: Numbers, stop: CancellationToken) {
+async fn count(store: Arc<dyn Store>, numbers: Numbers, desk: Option<Arc<Desk>>, stop: CancellationToken) {
     loop {
         match store.overview().await {
-            Ok(overview) => numbers.show(overview),
+            Ok(overview) => {
+                if let Some(desk) = &desk {
+                    desk.note(&overview);
+                }
+                numbers.show(overview);
+            }
             Err(error) => warn!(%error, "the state cannot be counted"),
         }
         tokio::select! {

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bridge::{directory, engine},
+    bridge::{directory, engine, page},
     fhir::{client, subscriptions},
     matrix::{homeserver, registration::Blueprint},
     service::{
@@ -27,7 +27,7 @@ use crate::{
 pub struct Settings {
     /// Where homeserver and FHIR clients reach the bridge.
     pub listen: Vec<Address>,
-    /// Private address of health and metrics; none when empty.
+    /// Private address of health, metrics and web page; none when empty.
     pub admin: Vec<Address>,
     /// Directory of registration, state and embedded FHIR repository. By default systemd's `$STATE_DIRECTORY`, else
     /// `fhir-bridge` in the user's state directory.
@@ -47,6 +47,8 @@ pub struct Settings {
     pub directory: directory::Settings,
     /// How work is done.
     pub engine: engine::Settings,
+    /// The web page on the admin address.
+    pub page: page::Settings,
     /// What is logged, and how.
     pub log: Logging,
 }
@@ -93,6 +95,7 @@ impl Default for Settings {
             fhir: FhirSettings::default(),
             directory: directory::Settings::default(),
             engine: engine::Settings::default(),
+            page: page::Settings::default(),
             log: Logging::default(),
         }
     }

@@ -57,7 +57,11 @@ impl Engine {
     pub(super) async fn look_everywhere(&self) -> Result<(), Trouble> {
         let rooms = self.store.rooms().await?;
         let conversations = rooms.iter().filter(|link| link.place.starts_with(Kind::CommunicationRequest.name()));
-        let looks: Vec<Change> = conversations.map(|link| Change::Soon(self.gap_work(&link.room_id))).collect();
+        let mut looks = Vec::new();
+        for link in conversations {
+            looks.push(Change::Soon(self.gap_work(&link.room_id)));
+            looks.push(Change::Soon(self.receipts_work(&link.room_id)?));
+        }
         for some in looks.chunks(1000) {
             self.commit(some.to_vec()).await?;
         }

@@ -48,6 +48,7 @@ impl TransactionSink for Intake {
         debug!(events = transaction.events.len(), "a transaction of the homeserver");
         engine.commit(changes).await.map_err(|error| {
             warn!(%error, "a transaction could not be stored; the homeserver will send it again");
+            engine.missed.store(true, Ordering::Relaxed);
             Unavailable("the bridge could not store the transaction".to_owned())
         })?;
         engine.count_transaction(&transaction.id).await;
@@ -150,11 +151,12 @@ impl Engine {
     fn work_for(&self, event: &Event, outline: &Outline) -> Option<NewWork> {
         let kind = match (outline.kind.as_str(), &outline.state_key) {
             ("m.room.member", Some(user)) if *user == self.names.bot() => "invitation",
+            _ if self.follows(outline) => "member",
             ("m.room.member", Some(_)) | ("m.room.encryption", Some(_)) => return None,
             (_, Some(_)) => return None,
             (_, None) => "event",
         };
-        let side = if kind == "event" { Side::Fhir } else { Side::Matrix };
+        let side = if kind == "invitation" { Side::Matrix } else { Side::Fhir };
         Some(NewWork {
             side,
             lane: outline.room_id.to_string(),
@@ -180,7 +182,7 @@ impl Engine {
     }
 
     /// Receipts of people; typing and presence are of the moment.
-    fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
+    pub(super) fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
         let Ephemeral::Receipts { room_id, receipts } = data else { return Vec::new() };
         let of_people =
             receipts.iter().filter(|receipt| !receipt.private && !self.names.is_ours(receipt.user_id.as_str()));

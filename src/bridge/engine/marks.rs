@@ -124,7 +124,7 @@ impl Engine {
 
     /// A server that takes no ids for AuditEvents gets one more after a crash, rather than none. One that takes none
     /// at all keeps no record of reading; that is said once, and no reason to leave the rest undone.
-    async fn create_audit(&self, event: Resource) -> Result<(), Trouble> {
+    pub(super) async fn create_audit(&self, event: Resource) -> Result<(), Trouble> {
         match self.fhir.create(event, None).await {
             Ok(_) => Ok(()),
             Err(FhirError::NotSupported(_)) => {

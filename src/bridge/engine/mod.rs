@@ -11,10 +11,14 @@
 //! | [`listen`] | events as Communications |
 //! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
+//! | [`attendance`] | who comes and goes, and what was read meanwhile |
+//! | [`typing`] | who is writing |
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
+//! | [`view`] | what people look at, and what they put back to work |
 
+mod attendance;
 mod feed;
 mod gaps;
 mod intake;
@@ -27,13 +31,15 @@ mod reconcile;
 mod speak;
 mod traces;
 mod trouble;
+mod typing;
+mod view;
 mod workers;
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -83,6 +89,8 @@ pub struct Settings {
     pub gap_seconds: u64,
     /// Seconds between an event of the own homeserver and the look for missed ones.
     pub patrol_seconds: u64,
+    /// Whether who joins or leaves a team's space in Matrix joins or leaves the CareTeam.
+    pub team_follows_space: bool,
     /// Whether Tasks tell who has read what.
     pub tasks: bool,
     /// Whether an AuditEvent is written for what was read.
@@ -108,6 +116,7 @@ impl Default for Settings {
             poll_seconds: 5,
             gap_seconds: 2,
             patrol_seconds: 300,
+            team_follows_space: false,
             tasks: true,
             audit: true,
             lead_roles: ["hoofdbehandelaar", "regiebehandelaar", "coördinerend behandelaar", "care team lead"]
@@ -149,6 +158,10 @@ pub struct Engine {
     failures: Mutex<HashMap<String, u32>>,
     /// Traces of the events that this process sent.
     said_in: Memory,
+    /// Who is writing.
+    drafts: typing::Drafts,
+    /// Whether a transaction could not be taken in.
+    missed: AtomicBool,
     /// Whether it was said that the FHIR server takes no AuditEvents.
     said_no_audit: AtomicBool,
 }
@@ -190,6 +203,8 @@ impl Engine {
             named: Mutex::default(),
             failures: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),
+            drafts: typing::Drafts::default(),
+            missed: AtomicBool::new(false),
             said_no_audit: AtomicBool::new(false),
         }))
     }
@@ -197,8 +212,9 @@ impl Engine {
     /// Works until `stop`; work in hand is finished, or left as it was found.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
-        let feed = tokio::spawn(Arc::clone(&self).feed(stop));
-        for task in sides.into_iter().chain([feed]) {
+        let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
+        let typing = tokio::spawn(Arc::clone(&self).show_typing(stop));
+        for task in sides.into_iter().chain([feed, typing]) {
             let _ = task.await;
         }
     }
@@ -250,6 +266,12 @@ impl Engine {
                         Some(remedy) => warn!("the homeserver: {sentence}. {remedy}"),
                     }
                     said = Some(std::mem::discriminant(&diagnosis));
+                }
+            }
+            if presence.absence().is_none() && self.missed.swap(false, Ordering::Relaxed) {
+                // A transaction was refused; what it held beside events does not come again.
+                if let Err(trouble) = self.look_everywhere().await {
+                    warn!(%trouble, "rooms cannot be searched for missed events now");
                 }
             }
             tokio::select! {

@@ -86,6 +86,7 @@ impl Engine {
             return Ok(Vec::new());
         };
         let Some(key) = resource.key().map(|key| key.to_string()) else { return Ok(Vec::new()) };
+        self.note_draft(&resource, &communication);
         let visibility = message::visibility(communication.status.as_ref());
         let links = self.store.messages_of(&key).await?;
         if links.is_empty() {

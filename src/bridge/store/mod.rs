@@ -51,7 +51,7 @@ pub enum StoreError {
 }
 
 /// Which side of the bridge work has its effect on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Side {
     /// Work that changes Matrix: it waits while the homeserver is away.
     Matrix,
@@ -291,6 +291,27 @@ pub struct Held {
     pub attempts: u32,
     /// What it waits for, or why it is parked.
     pub reason: String,
+    /// Whether somebody must look at it; else it waits.
+    pub parked: bool,
+}
+
+/// A lane with work to be done, for people.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Lane {
+    /// Which side its work changes.
+    pub side: Side,
+    /// Its name.
+    pub name: String,
+    /// Work in it that is ready.
+    pub ready: u64,
+    /// What stands at its head.
+    pub kind: String,
+    /// How often that was refused.
+    pub attempts: u32,
+    /// When it is tried next, or when the lease of whoever works on it ends.
+    pub due: Millis,
+    /// Whether somebody works on it.
+    pub leased: bool,
 }
 
 /// The state of the bridge.
@@ -339,6 +360,10 @@ pub trait Store: Send + Sync + 'static {
     fn overview(&self) -> Answer<'_, Overview>;
     /// Parked and waiting work, oldest first.
     fn held(&self, limit: usize) -> Answer<'_, Vec<Held>>;
+    /// Parked and waiting work behind a number, oldest first: of these lanes, or of all.
+    fn held_after(&self, lanes: Option<Vec<String>>, after: i64, limit: usize) -> Answer<'_, Vec<Held>>;
+    /// Lanes with ready work, the longest wait first.
+    fn lanes(&self, limit: usize) -> Answer<'_, Vec<Lane>>;
 }
 
 // === impl Side ===

@@ -1,13 +1,15 @@
 //! The store's questions as SQL.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{
-    Answer, Change, Held, Lease, MessageLink, Overview, RoomLink, Side, SqlStore, Store, StoreError, Work,
+    Answer, Change, Held, Lane, Lease, MessageLink, Overview, RoomLink, Side, SqlStore, Store, StoreError, Work,
     apply::message_link,
 };
 use crate::service::database::{Connection, DatabaseError, Row, values};
 
+/// Held work that is looked at in one piece.
+const PIECE: usize = 500;
 const MESSAGE: &str = "event_id, room_id, resource, part, role, origin, digest";
 
 // === impl SqlStore ===
@@ -170,20 +172,67 @@ impl Store for SqlStore {
     }
 
     fn held(&self, limit: usize) -> Answer<'_, Vec<Held>> {
+        self.held_after(None, 0, limit)
+    }
+
+    fn held_after(&self, lanes: Option<Vec<String>>, after: i64, limit: usize) -> Answer<'_, Vec<Held>> {
+        let lanes: Option<HashSet<String>> = lanes.map(|lanes| lanes.into_iter().collect());
+        let is_meant = move |held: &Held| lanes.as_ref().is_none_or(|lanes| lanes.contains(&held.lane));
         self.ask(move |connection| {
-            let sql = "SELECT seq, lane, kind, attempts, CASE state WHEN 1 THEN 'waits for ' || need ELSE reason END
-                FROM work WHERE state > 0 ORDER BY seq LIMIT ?";
+            // Looked through in pieces: there may be more lanes than a statement takes values.
+            let (mut found, mut after) = (Vec::new(), after);
+            loop {
+                let piece = held_piece(connection, after)?;
+                let next = piece.last().map(|held| held.seq);
+                found.extend(piece.into_iter().filter(&is_meant));
+                match next {
+                    Some(seq) if found.len() < limit => after = seq,
+                    _ => break,
+                }
+            }
+            found.truncate(limit);
+            Ok(found)
+        })
+    }
+
+    fn lanes(&self, limit: usize) -> Answer<'_, Vec<Lane>> {
+        self.ask(move |connection| {
+            // Of the lanes that have work, the one whose head came first.
+            let sql = "SELECT lane.side, lane.name, ready.size, head.kind, head.attempts, lane.due,
+                CASE WHEN lane.owner IS NULL THEN 0 ELSE 1 END
+                FROM (SELECT side, lane, count(*) AS size, min(seq) AS first FROM work WHERE state = 0
+                    GROUP BY side, lane) AS ready
+                JOIN lane ON lane.side = ready.side AND lane.name = ready.lane
+                JOIN work AS head ON head.seq = ready.first ORDER BY head.seq LIMIT ?";
             connection.query(sql, values![limit], |row| {
-                Ok(Held {
-                    seq: row.get(0)?,
-                    lane: row.get(1)?,
-                    kind: row.get(2)?,
-                    attempts: row.get(3)?,
-                    reason: row.get::<Option<String>>(4)?.unwrap_or_default(),
+                Ok(Lane {
+                    side: if row.get::<i64>(0)? == 0 { Side::Matrix } else { Side::Fhir },
+                    name: row.get(1)?,
+                    ready: row.get(2)?,
+                    kind: row.get(3)?,
+                    attempts: row.get(4)?,
+                    due: row.get(5)?,
+                    leased: row.get(6)?,
                 })
             })
         })
     }
+}
+
+/// Some held work after a number.
+fn held_piece(connection: &Connection, after: i64) -> Result<Vec<Held>, DatabaseError> {
+    let sql = "SELECT seq, lane, kind, attempts, CASE state WHEN 1 THEN 'waits for ' || need ELSE reason END,
+        CASE state WHEN 2 THEN 1 ELSE 0 END FROM work WHERE state > 0 AND seq > ? ORDER BY seq LIMIT ?";
+    connection.query(sql, values![after, PIECE], |row| {
+        Ok(Held {
+            seq: row.get(0)?,
+            lane: row.get(1)?,
+            kind: row.get(2)?,
+            attempts: row.get(3)?,
+            reason: row.get::<Option<String>>(4)?.unwrap_or_default(),
+            parked: row.get(5)?,
+        })
+    })
 }
 
 fn room_link(row: &Row<'_>) -> Result<RoomLink, DatabaseError> {

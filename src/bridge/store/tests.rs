@@ -75,6 +75,7 @@ on_both! {
     messages_are_found_by_event_resource_and_place_in_the_room,
     people_tasks_and_cursors_are_what_was_said_last,
     names_of_any_length_are_taken,
+    people_see_lanes_and_held_work_page_by_page,
     what_was_acknowledged_survives_kill_9,
 }
 
@@ -417,4 +418,30 @@ async fn a_victim_of_kill_9() {
         store.commit(vec![event(&id, "a")]).await.unwrap();
         println!("stored {id}");
     }
+}
+
+async fn people_see_lanes_and_held_work_page_by_page(place: Place) {
+    let store = place.open().await;
+    store.commit(vec![event("$1", "a"), event("$2", "b"), event("$3", "b"), event("$4", "c")]).await.unwrap();
+    let lease = claim_one(&store).await;
+    let lanes = store.lanes(10).await.unwrap();
+    let seen: Vec<_> = lanes.iter().map(|lane| (lane.name.as_str(), lane.ready, lane.leased)).collect();
+    assert_eq!(seen, [("a", 1, lease.lane == "a"), ("b", 2, lease.lane == "b"), ("c", 1, lease.lane == "c")]);
+    assert_eq!(store.lanes(1).await.unwrap()[0].kind, "test");
+
+    let seqs = [
+        store.head(Side::Matrix, "a", 1).await.unwrap()[0].seq,
+        store.head(Side::Matrix, "b", 1).await.unwrap()[0].seq,
+    ];
+    let need = Need::Event("$none".to_owned());
+    let changes = vec![Change::Park { seq: seqs[0], reason: "no".to_owned() }, Change::Wait { seq: seqs[1], need }];
+    store.commit(changes).await.unwrap();
+    let all = store.held_after(None, 0, 10).await.unwrap();
+    assert_eq!(all.iter().map(|held| (held.seq, held.parked)).collect::<Vec<_>>(), [(seqs[0], true), (seqs[1], false)]);
+    assert_eq!(store.held_after(None, seqs[0], 10).await.unwrap(), all[1..]);
+    assert_eq!(store.held_after(None, 0, 1).await.unwrap(), all[..1]);
+    let of = |lanes: &[&str]| Some(lanes.iter().map(|lane| (*lane).to_owned()).collect());
+    assert_eq!(store.held_after(of(&["b", "c"]), 0, 10).await.unwrap(), all[1..]);
+    assert!(store.held_after(of(&[]), 0, 10).await.unwrap().is_empty());
+    assert_eq!(store.lanes(10).await.unwrap().iter().map(|lane| lane.ready).collect::<Vec<_>>(), [1, 1]);
 }

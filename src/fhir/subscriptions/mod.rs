@@ -16,6 +16,7 @@ use self::guard::{Guard, GuardedResolver};
 use super::{
     id::Id,
     instant::now_micros,
+    numbers::Numbers,
     repository::{Owed, Repository},
     resources::{ResourceType, Subscription, SubscriptionStatus},
     server::{FhirError, FhirServer as _},
@@ -51,6 +52,7 @@ struct Caller {
     repository: Repository,
     settings: Arc<Settings>,
     http: reqwest::Client,
+    numbers: Numbers,
 }
 
 // === impl Settings ===
@@ -84,7 +86,12 @@ impl Settings {
 ///
 /// # Errors
 /// When connections cannot be prepared. A hook that fails is no error of this.
-pub async fn deliver(repository: Repository, settings: Settings, stop: CancellationToken) -> Result<(), Failure> {
+pub async fn deliver(
+    repository: Repository,
+    settings: Settings,
+    numbers: Numbers,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -96,7 +103,7 @@ pub async fn deliver(repository: Repository, settings: Settings, stop: Cancellat
         .map_err(|error| {
             Failure::new(Status::Config, "connections to FHIR subscribers cannot be prepared").because(error)
         })?;
-    let caller = Caller { repository, settings: Arc::new(settings), http };
+    let caller = Caller { repository, settings: Arc::new(settings), http, numbers };
     caller.run(stop).await;
     Ok(())
 }
@@ -159,7 +166,9 @@ impl Caller {
         if ended {
             return self.repository.set_subscription(owed.id, SubscriptionStatus::Off, None).await;
         }
-        match self.call(&subscription).await {
+        let called = self.call(&subscription).await;
+        self.numbers.called(called.is_ok());
+        match called {
             Ok(()) => {
                 let id = owed.id.clone();
                 self.repository.delivered(owed).await?;
