@@ -14,6 +14,10 @@ mod elsewhere;
 mod mishaps;
 #[path = "bridge/page.rs"]
 mod page;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "bridge/replicas.rs"]
+mod replicas;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -20,7 +20,7 @@ pub(crate) async fn communications(world: &World, word: &str) -> Vec<String> {
     found.iter().filter_map(text).filter(|text| text.starts_with(word)).collect()
 }
 
-async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
+pub(crate) async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
     until("everything has arrived", || async {
         let (texts, written) = (anna.texts(room).await, communications(world, "matrix ").await);
         let there = beginning_with(&texts, "fhir ").len();

@@ -493,7 +493,7 @@ pub(crate) fn elsewhere() -> Option<String> {
 }
 
 /// Ports that are free now. All are held until all are known, so that they differ.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -13,7 +13,7 @@
 //! What stands before an event (`prev_events`) and is not known was dropped: the room is read backwards until it is
 //! found. What is found so late has no place in the stream of its own.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use super::{Done, Engine, Trouble, room_id};
 use crate::{
     bridge::{
         identity::Kind,
-        store::{Change, NewWork, Side, now, tick},
+        store::{Change, NewWork, Side, now},
     },
     matrix::{
         Event,
@@ -76,7 +76,7 @@ impl Engine {
     /// A look at a room some time after an event that was pushed.
     pub(super) fn patrol_work(&self, room: &str) -> NewWork {
         let soon = self.gap_work(room);
-        NewWork { lane: format!("patrol {room}"), not_before: in_seconds(self.settings.patrol_seconds), ..soon }
+        NewWork { lane: format!("patrol {room}"), delay: Duration::from_secs(self.settings.patrol_seconds), ..soon }
     }
 
     fn look_for(&self, room: &str, number: u32, wanted: Vec<String>) -> NewWork {
@@ -86,7 +86,7 @@ impl Engine {
             lane: format!("gap {room}"),
             kind: "gap",
             payload: serde_json::to_string(&look).unwrap_or_default(),
-            not_before: in_seconds(self.settings.gap_seconds),
+            delay: Duration::from_secs(self.settings.gap_seconds),
         }
     }
 
@@ -203,9 +203,4 @@ impl Engine {
         let wanted = self.store.unknown_events(wanted.into_iter().collect()).await?;
         Ok((missed, wanted))
     }
-}
-
-/// So many seconds from now.
-fn in_seconds(seconds: u64) -> i64 {
-    tick().saturating_add(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
 }
