@@ -6,6 +6,8 @@
 mod campaign;
 #[path = "bridge/crash.rs"]
 mod crash;
+#[path = "bridge/outage.rs"]
+mod outage;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/world.rs"]
