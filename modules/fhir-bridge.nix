@@ -17,12 +17,7 @@ let
   prefix = "services.care-federation.bridge";
 
   state = "/var/lib/fhir-bridge";
-  # Where the homeserver's unit gets the registration from.
-  registration =
-    if cfg.registrationFile != null then
-      toString cfg.registrationFile
-    else
-      "${state}/registration.yaml";
+  inherit (cfg) registration;
   # Whether the homeserver of the bridge is on this host, so that it can be given the registration.
   isHere = homeserver.enable && homeserver.name == settings.homeserver.server_name;
 
@@ -49,12 +44,12 @@ let
     ];
 
   tcp = lib.filter isTcp settings.listen;
+  urlOf = address: "http://${reached (hostOf address)}:${toString (portOf address)}";
   first = lib.head (tcp ++ [ "127.0.0.1:1234" ]);
-  ownUrl = "http://${reached (hostOf first)}:${toString (portOf first)}";
   homeserverUrl = "http://${bracketed (reached (lib.head homeserver.listenAddresses))}:${toString homeserver.port}";
 
   # Everything that waits on this machine, as far as these modules know.
-  ownAddresses = tcp ++ lib.filter isTcp settings.admin;
+  ownAddresses = tcp ++ lib.filter isTcp (settings.homeserver_listen ++ settings.admin);
   otherAddresses =
     lib.optionals homeserver.enable (
       map (host: "${bracketed host}:${toString homeserver.port}") homeserver.listenAddresses
@@ -86,6 +81,7 @@ let
   credentials = lib.filterAttrs (_: path: path != null) {
     "registration.yaml" = cfg.registrationFile;
     "tokens.toml" = cfg.tokensFile;
+    "viewers.toml" = cfg.viewersFile;
     fhir-token = cfg.fhirServer.tokenFile;
     "fhir-certificate.pem" = cfg.fhirServer.certificateFile;
     "fhir-key.pem" = cfg.fhirServer.keyFile;
@@ -98,6 +94,7 @@ let
     { state_directory = state; }
     (naming [ "registration" ] "registration.yaml")
     (naming [ "fhir" "tokens_file" ] "tokens.toml")
+    (naming [ "page" "viewers_file" ] "viewers.toml")
     (naming [ "fhir" "server" "token_file" ] "fhir-token")
     (naming [ "fhir" "server" "certificate_file" ] "fhir-certificate.pem")
     (naming [ "fhir" "server" "smart" "key_file" ] "fhir-key.pem")
@@ -125,6 +122,8 @@ let
   ++ map (name: "matrix-synapse-worker-${name}.service") (
     lib.attrNames config.services.matrix-synapse.workers
   );
+  # Who must not start before there is a registration.
+  carriers = lib.optionals isHere synapseUnits ++ cfg.registrationUnits;
 in
 {
   imports = [ ./homeserver ];
@@ -157,11 +156,41 @@ in
       '';
     };
 
+    registration = mkOption {
+      type = types.str;
+      readOnly = true;
+      default =
+        if cfg.registrationFile != null then
+          toString cfg.registrationFile
+        else
+          "${state}/registration.yaml";
+      defaultText = lib.literalMD "{option}`registrationFile`, else {file}`${state}/registration.yaml`";
+      description = "Where the registration is. It holds tokens, and only the bridge and root can read it.";
+    };
+
+    registrationUnits = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "container@vvt.service" ];
+      description = ''
+        Units that carry {option}`registration` to a homeserver which is not this host's own: a container with the file
+        bound into it, or a service that copies it. They start after it was made.
+      '';
+    };
+
     tokensFile = secrets.mkSecretOption {
       example = "/etc/secrets/fhir-clients.toml";
       description = ''
         The clients of the embedded FHIR endpoint: a TOML file of tables `[[client]]` with `name`, `token` and `scopes`.
         Without it everybody on this machine may use the endpoint, and it can listen on loopback alone.
+      '';
+    };
+
+    viewersFile = secrets.mkSecretOption {
+      example = "/etc/secrets/bridge-viewers.toml";
+      description = ''
+        Those who may see names and texts on the bridge's web page at {option}`settings.admin`: a TOML file like
+        {option}`tokensFile`. Without it the page has numbers alone.
       '';
     };
 
@@ -201,16 +230,25 @@ in
             ];
             description = "Where the homeserver and FHIR clients reach the bridge.";
           };
+          homeserver_listen = mkOption {
+            type = types.listOf types.str;
+            default = [ ];
+            example = [ "10.0.0.5:1234" ];
+            description = ''
+              Where the homeserver alone reaches the bridge, when it is on another host or in a container; there is no
+              FHIR there. Open the port yourself, on the network interface between the two.
+            '';
+          };
           admin = mkOption {
             type = types.listOf types.str;
             default = [ "127.0.0.1:1235" ];
             example = [ ];
-            description = "`/healthz` and `/metrics`; keep it private.";
+            description = "`/healthz`, `/metrics` and the web page; keep it private.";
           };
           url = mkOption {
             type = types.str;
-            default = ownUrl;
-            defaultText = lib.literalMD "the first address in {option}`listen`";
+            default = urlOf (lib.head (lib.filter isTcp settings.homeserver_listen ++ [ first ]));
+            defaultText = lib.literalMD "the first address in {option}`homeserver_listen`, else in {option}`listen`";
             example = "http://10.0.0.5:1234";
             description = "Where the homeserver reaches the bridge, for a registration that is made.";
           };
@@ -233,7 +271,7 @@ in
           fhir = {
             base = mkOption {
               type = types.str;
-              default = "${ownUrl}/fhir";
+              default = "${urlOf first}/fhir";
               defaultText = lib.literalMD "`/fhir` at the first address in {option}`listen`";
               example = "https://fhir.vvt.example/fhir";
               description = "The embedded FHIR endpoint's address as its clients call it.";
@@ -264,7 +302,7 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = isHere || cfg.registrationFile != null;
+        assertion = isHere || cfg.registrationFile != null || cfg.registrationUnits != [ ];
         message = ''
           ${prefix}: the homeserver "${settings.homeserver.server_name}" is not on this host, so that its registration cannot be handed over.
           Write services.care-federation.homeserver.enable = true; for the homeserver on this host, or make a
@@ -309,6 +347,7 @@ in
     ++ [
       (secrets.notInStore "${prefix}.registrationFile" cfg.registrationFile)
       (secrets.notInStore "${prefix}.tokensFile" cfg.tokensFile)
+      (secrets.notInStore "${prefix}.viewersFile" cfg.viewersFile)
       (secrets.notInStore "${prefix}.settings.registration" (settings.registration or null))
       (secrets.notInStore "${prefix}.settings.fhir.tokens_file" (settings.fhir.tokens_file or null))
     ]
@@ -333,8 +372,8 @@ in
       description = "Registration of the FHIR bridge, made once";
       documentation = [ "man:fhir-bridge-registration(1)" ];
       # The homeserver takes the file as a credential when it starts.
-      requiredBy = [ "fhir-bridge.service" ] ++ lib.optionals isHere synapseUnits;
-      before = [ "fhir-bridge.service" ] ++ lib.optionals isHere synapseUnits;
+      requiredBy = [ "fhir-bridge.service" ] ++ carriers;
+      before = [ "fhir-bridge.service" ] ++ carriers;
       serviceConfig = unit // {
         Type = "oneshot";
         RemainAfterExit = true;

@@ -95,7 +95,26 @@ in
       enable = true;
       openFirewall = true;
       tokensFile = "/etc/secrets/fhir-clients.toml";
+      viewersFile = "/etc/secrets/bridge-viewers.toml";
       settings.listen = [ "[::]:1234" ];
+    };
+  };
+  bridges-on-two-hosts = lib.recursiveUpdate (host "huisarts") {
+    services.care-federation.network.declaration =
+      lib.recursiveUpdate (lib.importTOML ../../nix/network.toml)
+        {
+          organisations.huisarts.bridge_port = 1234;
+        };
+  };
+  bridge-for-a-container.services.care-federation.bridge = {
+    enable = true;
+    registrationUnits = [ "container@vvt.service" ];
+    settings = {
+      homeserver_listen = [ "10.0.0.5:1234" ];
+      homeserver = {
+        url = "http://10.0.0.6:8008";
+        server_name = "vvt";
+      };
     };
   };
   bridge-between-others.services.care-federation.bridge = {
