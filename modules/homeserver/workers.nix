@@ -143,13 +143,29 @@ in
       };
     };
 
-    systemd.services.nginx = {
-      wants = [ synapse.serviceUnit ];
-      after = [ synapse.serviceUnit ];
-    };
-    systemd.services.care-homeserver-admin = lib.mkIf (cfg.admin.user != null) {
-      requires = [ "nginx.service" ];
-      after = [ "nginx.service" ];
-    };
+    # Each comes back when it was killed, however often.
+    systemd.services =
+      lib.mapAttrs' (
+        name: _:
+        lib.nameValuePair "matrix-synapse-worker-${name}" {
+          unitConfig.StartLimitIntervalSec = 0;
+          serviceConfig.RestartSec = lib.mkDefault "1s";
+        }
+      ) synapse.workers
+      // {
+        redis-matrix-synapse.serviceConfig = {
+          Restart = lib.mkDefault "always";
+          RestartSec = lib.mkDefault "1s";
+        };
+        nginx = {
+          wants = [ synapse.serviceUnit ];
+          after = [ synapse.serviceUnit ];
+          serviceConfig.RestartSec = lib.mkForce "1s";
+        };
+        care-homeserver-admin = lib.mkIf (cfg.admin.user != null) {
+          requires = [ "nginx.service" ];
+          after = [ "nginx.service" ];
+        };
+      };
   };
 }
