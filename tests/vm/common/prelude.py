@@ -53,10 +53,21 @@ def register(homeserver, address):
         "(umask 077; echo only-for-the-test > /root/password)",
         "matrix-synapse-register_new_matrix_user -u tester --no-admin --password-file /root/password",
     )
+    return log_in(homeserver, address, "tester", "only-for-the-test")
+
+
+def administrator(homeserver, address):
+    """The access token of the administrator whom the module made."""
+    password = homeserver.succeed("cat /var/lib/care-homeserver-admin/password").strip()
+    return log_in(homeserver, address, "admin", password)
+
+
+def log_in(homeserver, address, user, password):
+    """The access token of a user."""
     login = {
         "type": "m.login.password",
-        "identifier": {"type": "m.id.user", "user": "tester"},
-        "password": "only-for-the-test",
+        "identifier": {"type": "m.id.user", "user": user},
+        "password": password,
     }
     answer = homeserver.succeed(
         f"curl --silent --fail {address}/_matrix/client/v3/login -d {shlex.quote(json.dumps(login))}"
@@ -176,5 +187,26 @@ def exposure(machine, unit):
     found = re.search(r"exposure level for \S+: ([0-9.]+)", rated)
     assert found, rated
     return float(found.group(1))
+
+
+def invocation(machine, unit):
+    """What systemd calls this run of a unit; each start has another."""
+    return machine.succeed(f"systemctl show --property=InvocationID --value {unit}").strip()
+
+
+def kill(machine, *units):
+    """Ends all processes of units, as the kernel does when there is no memory left. The answer is for `wait_until_up`."""
+    before = {unit: invocation(machine, unit) for unit in units}
+    machine.succeed("systemctl kill --signal=KILL " + " ".join(units))
+    return before
+
+
+def wait_until_up(machine, before):
+    """Until killed units are there again by themselves."""
+    for unit, last in before.items():
+        machine.wait_until_succeeds(
+            f"systemctl is-active {unit} && test $(systemctl show --property=InvocationID --value {unit}) != {last}",
+            timeout=120,
+        )
 
 
