@@ -55,6 +55,27 @@ in
     container: !(container.config.systemd.services ? fhir-bridge)
   ) (lib.attrValues host.containers);
 
+  "the bridge's PostgreSQL has its database and its user, without a password" =
+    let
+      config = evaluate {
+        services.care-federation = {
+          homeserver = {
+            enable = true;
+            name = "vvt";
+            database = "sqlite";
+          };
+          bridge = {
+            enable = true;
+            database = "postgresql";
+          };
+        };
+      };
+    in
+    config.services.postgresql.enable
+    && config.services.postgresql.ensureDatabases == [ "fhir-bridge" ]
+    && map (user: user.name) config.services.postgresql.ensureUsers == [ "fhir-bridge" ]
+    && lib.elem "postgresql.service" config.systemd.services.fhir-bridge.after;
+
   "a declared port of the bridge's health is taken" =
     (evaluate {
       services.care-federation.network = {

@@ -238,6 +238,28 @@ in
     settings = bridge { settings.fhir.tokens_file = "${inStore}"; };
     says = "settings.fhir.tokens_file is ${inStore}: that is in the Nix store";
   };
+  bridge-on-no-postgresql = {
+    settings = bridge {
+      database = "postgresql";
+      databaseCreateLocally = false;
+    };
+    says = "does not say which PostgreSQL server to use";
+  };
+  bridge-on-two-databases = {
+    settings = bridge { settings.database.url = "postgresql://db.example.nl/bridge"; };
+    says = "names a PostgreSQL server, but the database is \"sqlite\"";
+  };
+  bridge-on-two-servers = {
+    settings = bridge {
+      database = "postgresql";
+      settings.database.url = "postgresql://db.example.nl/bridge";
+    };
+    says = "Write services.care-federation.bridge.databaseCreateLocally = false;";
+  };
+  bridge-database-password-in-store = {
+    settings = bridge { databasePasswordFile = inStore; };
+    says = "bridge.databasePasswordFile is ${inStore}: that is in the Nix store";
+  };
   bridge-viewers-in-store = {
     settings = bridge { viewersFile = inStore; };
     says = "bridge.viewersFile is ${inStore}: that is in the Nix store";

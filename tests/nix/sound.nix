@@ -106,6 +106,30 @@ in
           organisations.huisarts.bridge_port = 1234;
         };
   };
+  bridge-on-postgresql.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+    };
+    bridge = {
+      enable = true;
+      database = "postgresql";
+    };
+  };
+  bridge-on-postgresql-elsewhere.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+      database = "sqlite";
+    };
+    bridge = {
+      enable = true;
+      database = "postgresql";
+      databaseCreateLocally = false;
+      databasePasswordFile = "/etc/secrets/fhir-bridge-database";
+      settings.database.url = "postgresql://fhir-bridge@db.example.nl/fhir-bridge";
+    };
+  };
   bridge-for-a-container.services.care-federation.bridge = {
     enable = true;
     registrationUnits = [ "container@vvt.service" ];

@@ -1,4 +1,5 @@
-# One of the homeservers on PostgreSQL, Redis and several processes, in a federation with two small ones.
+# One of the homeservers on PostgreSQL, Redis and several processes, with its bridge on PostgreSQL too, in a federation
+# with two small ones.
 {
   imports = [ ./common/network.nix ];
   globalTimeout = 1800;
@@ -8,6 +9,7 @@
       workers = 2;
     };
     services.care-federation.homeserver.backup.enable = true;
+    services.care-federation.bridge.database = "postgresql";
     virtualisation.memorySize = 3072;
   };
 }
