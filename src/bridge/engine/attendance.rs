@@ -9,7 +9,7 @@ use crate::{
     bridge::{
         identity::{Instance, Kind},
         mapping::thread,
-        store::{Change, NewWork, Side, now},
+        store::{Change, NewWork, Side, now, tick},
     },
     fhir::{
         resources::{CareTeam, Resource},
@@ -61,7 +61,8 @@ impl Engine {
     pub(super) fn at_next_turn(&self, place: &Instance, team: &CareTeam) -> Result<Option<Change>, Trouble> {
         let Some(at) = thread::next_turn(team, now()) else { return Ok(None) };
         let key = place.to_string();
-        let look = NewWork { not_before: at, ..work(Side::Matrix, format!("turn {key} {at}"), "turn", &key)? };
+        let not_before = tick().saturating_add(at.saturating_sub(now()));
+        let look = NewWork { not_before, ..work(Side::Matrix, format!("turn {key} {at}"), "turn", &key)? };
         Ok(Some(Change::Soon(look)))
     }
 

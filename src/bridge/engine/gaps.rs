@@ -23,7 +23,7 @@ use super::{Done, Engine, Trouble, room_id};
 use crate::{
     bridge::{
         identity::Kind,
-        store::{Change, NewWork, Side, now},
+        store::{Change, NewWork, Side, now, tick},
     },
     matrix::{
         Event,
@@ -207,5 +207,5 @@ impl Engine {
 
 /// So many seconds from now.
 fn in_seconds(seconds: u64) -> i64 {
-    now().saturating_add(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
+    tick().saturating_add(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
 }

@@ -11,7 +11,7 @@ use tracing::{Instrument as _, debug, info, warn};
 
 use super::{Done, Engine, Trouble};
 use crate::{
-    bridge::store::{Change, Lease, Millis, Side, StoreError, Work, now},
+    bridge::store::{Change, Lease, Millis, Side, StoreError, Work, tick},
     service::trace::Trace,
 };
 
@@ -73,7 +73,7 @@ impl Engine {
             let limit = if self.presence(side).absence().is_some() { 0 } else { free.available_permits() };
             let claimed = match limit {
                 0 => Ok(Vec::new()),
-                limit => self.store.claim(side, limit, now(), in_future(LEASE)).await,
+                limit => self.store.claim(side, limit, tick(), in_future(LEASE)).await,
             };
             let leases = claimed.unwrap_or_else(|error| {
                 warn!(%error, "no work can be claimed");
@@ -144,6 +144,7 @@ impl Engine {
             for work in head {
                 let outcome = self.handle(&work, suspect).await;
                 done += 1;
+                let outcome = self.or_gone(lease, outcome).await;
                 match self.settle_work(lease, &work, outcome).await? {
                     After::Next if !set_aside && !stop.is_cancelled() => suspect = false,
                     After::Next => {
@@ -192,6 +193,11 @@ impl Engine {
                 info!(lane = lease.lane, kind = work.kind, failures, reason, "work is tried again");
                 Ok(After::Pause(retry_after.unwrap_or_else(|| back_off(failures)).min(LONGEST_PAUSE)))
             }
+            Err(Trouble::Hopeless(reason)) => {
+                warn!(lane = lease.lane, kind = work.kind, reason, "work is parked until somebody acts");
+                self.commit(vec![Change::Park { seq, reason }]).await?;
+                Ok(After::Next)
+            }
             Err(Trouble::Refused(reason)) => {
                 let tries = work.attempts + 1;
                 warn!(lane = lease.lane, kind = work.kind, tries, reason, "work was refused");
@@ -218,7 +224,8 @@ impl Engine {
         let (trace, payload) = Trace::unstamp(&work.payload);
         let trace = trace.unwrap_or_else(Trace::fresh);
         let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
-        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+        // In a box of its own: all kinds of work are one large future.
+        trace.scope(Box::pin(self.carry_out(work, payload, suspect)).instrument(span)).await
     }
 
     async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
@@ -236,6 +243,8 @@ impl Engine {
             "invitation" => self.answer_invitation(payload).await,
             "member" => self.follow_member(payload).await,
             "receipts" => self.catch_up_on_receipts(payload).await,
+            "absence" => self.look_at_absence(payload).await,
+            "remade" => self.say_remade(payload).await,
             "turn" => self.take_turn_of_time(payload),
             "event" => self.listen(payload, suspect).await,
             "receipt" => self.mark_read(payload, work).await,
@@ -266,7 +275,7 @@ enum Ended {
 }
 
 fn in_future(time: Duration) -> Millis {
-    now().saturating_add(Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX))
+    tick().saturating_add(Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX))
 }
 
 /// The pause after so many failures: from half a second to half a minute, doubled each time, of which a random half

@@ -2,8 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side};
+use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, tick};
 
+/// Longer than any pause between two tries.
+const MUCH_LATER: Millis = 60_000;
 const READY: i64 = 0;
 const WAITING: i64 = 1;
 const PARKED: i64 = 2;
@@ -83,7 +85,9 @@ pub(super) fn claim(
 
 /// Ends the leases of a process that is no more. What it was doing may have had its effect.
 pub(super) fn release_all(connection: &Connection) -> Result<()> {
-    execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", []).map(drop)
+    execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", [])?;
+    // What seems to be due much later may have been stored before the clock was set back. To look early does no harm.
+    execute(connection, "UPDATE lane SET due = 0 WHERE due > ?1", [tick().saturating_add(MUCH_LATER)]).map(drop)
 }
 
 fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
