@@ -136,6 +136,8 @@ in
           proxy_http_version 1.1;
           proxy_set_header Connection "";
           proxy_set_header Host $http_host;
+          # Synapse cannot do without where Unix sockets are between: a bridge on this host sends none.
+          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
           # A client's long poll.
           proxy_read_timeout 10m;
           proxy_request_buffering off;
