@@ -1,7 +1,10 @@
-//! Floor 3: the mapping between FHIR and Matrix, and the engine that carries it.
+//! Floor 3: the mapping between FHIR and Matrix, the engine that carries it, and what people see of it.
 
 pub mod command;
+pub mod directory;
 pub mod engine;
 pub mod identity;
 pub mod mapping;
+pub mod page;
 pub mod store;
+pub mod words;

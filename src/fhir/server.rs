@@ -11,6 +11,7 @@ use super::{
     query::Query,
     resources::{Bundle, CapabilityStatement, OperationOutcome, Resource, ResourceType},
 };
+use crate::service::trace::Trace;
 
 /// What an interaction gives.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, FhirError>>;
@@ -65,6 +66,19 @@ pub trait FhirServer: fmt::Debug + Send + Sync {
 
     /// A number that grows when something may have changed: a hint to call [`FhirServer::changes`], never a promise.
     fn hints(&self) -> watch::Receiver<u64>;
+
+    /// How long to wait between two looks while the server can be relied on to give hints; `None` where it cannot.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Says that a change was found without a hint: for now, hints are not to be relied on.
+    fn missed_a_hint(&self) {}
+
+    /// The trace in which a version was written, where the server knows.
+    fn trace_of(&self, _version: &Key) -> Option<Trace> {
+        None
+    }
 }
 
 /// When an update may happen.

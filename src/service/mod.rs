@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod command;
+pub mod database;
 pub mod failure;
 pub mod files;
 pub mod listeners;
@@ -11,3 +12,4 @@ pub mod secrets;
 pub mod settings;
 pub mod signals;
 pub mod systemd;
+pub mod trace;

@@ -1,30 +1,30 @@
 //! Nothing accepted is lost and nothing is done twice, whoever is killed and whatever comes again.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     scenario::{accept, communication, introduce},
-    world::{Person, World, until},
+    world::{Person, World, arrived},
 };
 
 /// The texts that begin with a word, in the order in which they stand.
-fn beginning_with<'a>(texts: &'a [String], word: &str) -> Vec<&'a str> {
+pub(crate) fn beginning_with<'a>(texts: &'a [String], word: &str) -> Vec<&'a str> {
     texts.iter().map(String::as_str).filter(|text| text.starts_with(word)).collect()
 }
 
-async fn communications(world: &World, word: &str) -> Vec<String> {
+pub(crate) async fn communications(world: &World, word: &str) -> Vec<String> {
     let mut found = world.search("Communication?part-of=CommunicationRequest/t1&_count=200").await;
     found.sort_by_key(|communication| communication["sent"].as_str().unwrap_or_default().to_owned());
     let text = |communication: &Value| Some(communication["payload"][0]["contentString"].as_str()?.to_owned());
     found.iter().filter_map(text).filter(|text| text.starts_with(word)).collect()
 }
 
-async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
-    until("everything has arrived", || async {
-        let (texts, written) = (anna.texts(room).await, communications(world, "matrix ").await);
-        let there = beginning_with(&texts, "fhir ").len();
-        eprintln!("in Matrix {there} of {to_matrix}, in FHIR {} of {to_fhir}", written.len());
-        (there >= to_matrix && written.len() >= to_fhir).then_some(())
+/// Waits until so many messages that begin with `fhir` are in the room, and so many with `matrix` in FHIR.
+pub(crate) async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
+    arrived([to_matrix, to_fhir], || async {
+        let there = beginning_with(&anna.texts(room).await, "fhir ").len();
+        [there, communications(world, "matrix ").await.len()]
     })
     .await;
 }
@@ -162,4 +162,47 @@ async fn what_was_never_pushed_is_read_back_and_what_waited_is_delivered() {
     assert_eq!(communications(&world, "matrix ").await, to_fhir);
     let text = world.output(&["reconcile", "--dry-run"]);
     assert!(text.contains(" 0 differences"), "{text}");
+}
+
+/// A homeserver that is killed forgets what it was about to push. Nobody tells the bridge, and what comes later hides it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_homeserver_forgot_is_found_below_what_came_later_and_after_a_restart_that_nobody_noticed() {
+    let mut world = World::new();
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (_, room) = accept(&world, &anna).await;
+    let mut said = Vec::new();
+    let mut say = async |text: String| {
+        anna.say(&room, &text).await;
+        said.push(text);
+    };
+    say("matrix first".to_owned()).await;
+    settled(&world, &anna, &room, 0, 1).await;
+
+    world.kill_bridge();
+    say("matrix forgotten".to_owned()).await;
+    world.kill_homeserver();
+    world.forget_pushes();
+    world.start_homeserver().await;
+    for number in 0..40 {
+        say(format!("matrix later {number}")).await;
+    }
+    world.start_bridge().await;
+    world.connected().await;
+    settled(&world, &anna, &room, 0, 42).await;
+
+    // The bridge has no work and makes no call while the homeserver is away.
+    world.signal_bridge(Signal::STOP);
+    for number in 0..3 {
+        say(format!("matrix unnoticed {number}")).await;
+    }
+    world.kill_homeserver();
+    world.forget_pushes();
+    world.start_homeserver().await;
+    world.signal_bridge(Signal::CONT);
+    settled(&world, &anna, &room, 0, 45).await;
+    assert_eq!(communications(&world, "matrix ").await, said);
 }

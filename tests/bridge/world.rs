@@ -11,12 +11,13 @@ use std::{
 
 use care_federation::lab::{install::Synapse, places::Places};
 use reqwest::{Client, Method, StatusCode};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 /// Time for what takes seconds, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The name of the homeserver.
 pub(crate) const SERVER: &str = "vvt";
 
@@ -29,8 +30,14 @@ pub(crate) struct World {
     admin_port: u16,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
+    /// Further settings of the bridge, as environment variables.
+    pub(crate) settings: Vec<(&'static str, String)>,
     homeserver: Option<Child>,
     bridge: Option<Child>,
+    /// A FHIR server of this world's own, beside the bridge.
+    fhir_server: Option<Child>,
+    fhir_port: u16,
+    fhir_is_elsewhere: bool,
 }
 
 /// Somebody with a Matrix client.
@@ -49,7 +56,7 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::Builder::new().prefix("bridge-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        let [homeserver_port, bridge_port, admin_port] = free_ports();
+        let [homeserver_port, bridge_port, admin_port, fhir_port] = free_ports();
         Self {
             directory,
             http,
@@ -57,8 +64,12 @@ impl World {
             bridge_port,
             admin_port,
             knows_bridge: true,
+            settings: Vec::new(),
             homeserver: None,
             bridge: None,
+            fhir_server: None,
+            fhir_port,
+            fhir_is_elsewhere: false,
         }
     }
 
@@ -78,11 +89,13 @@ impl World {
             .env("FHIR_BRIDGE_FHIR__BASE", format!("http://127.0.0.1:{}/fhir", self.bridge_port))
             .env("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{}", self.homeserver_port))
             .env("FHIR_BRIDGE_HOMESERVER__SERVER_NAME", SERVER)
+            .env("FHIR_BRIDGE_ENGINE__PATROL_SECONDS", "2")
             .env("FHIR_BRIDGE_LOG__LEVEL", "info,care_federation=debug")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
-        if let Some(base) = elsewhere() {
-            command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", base).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
+        if self.fhir_is_elsewhere || elsewhere().is_some() {
+            command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", self.fhir()).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
         }
         command
     }
@@ -102,6 +115,45 @@ impl World {
         until("the bridge serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
     }
 
+    /// The private address of the bridge.
+    pub(crate) fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
+    /// Starts a FHIR server beside the bridge, which uses it from its next start on: a second bridge whose homeserver is
+    /// nowhere.
+    pub(crate) async fn start_fhir_server(&mut self) {
+        self.fhir_is_elsewhere = true;
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("fhir.log")).unwrap();
+        let mut command = self.command(&["run"]);
+        command
+            .env_remove("FHIR_BRIDGE_FHIR__SERVER__BASE")
+            .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("fhir"))
+            .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{}\"]", self.fhir_port))
+            .env("FHIR_BRIDGE_ADMIN", "[]")
+            .env("FHIR_BRIDGE_FHIR__BASE", self.fhir())
+            .env("FHIR_BRIDGE_HOMESERVER__URL", "http://127.0.0.1:9");
+        self.fhir_server = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+        let url = format!("{}/metadata", self.fhir());
+        until("the FHIR server serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
+    }
+
+    pub(crate) fn kill_fhir_server(&mut self) {
+        let mut server = self.fhir_server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Memory of the bridge now and at its peak, in KiB (`VmRSS` and `VmHWM` of proc(5)).
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.bridge.as_ref().unwrap().id())).unwrap();
+        let number = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        (number("VmRSS:"), number("VmHWM:"))
+    }
+
     /// The status and text of the bridge's health.
     pub(crate) async fn health(&self) -> (StatusCode, String) {
         let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
@@ -111,6 +163,18 @@ impl World {
 
     pub(crate) async fn connected(&self) {
         until("the bridge is connected", || async { (self.health().await.0 == StatusCode::OK).then_some(()) }).await;
+    }
+
+    pub(crate) fn has_bridge(&self) -> bool {
+        self.bridge.is_some()
+    }
+
+    pub(crate) fn has_homeserver(&self) -> bool {
+        self.homeserver.is_some()
+    }
+
+    pub(crate) fn has_fhir_server(&self) -> bool {
+        self.fhir_server.is_some()
     }
 
     /// Ends the bridge as a power cut would.
@@ -124,6 +188,24 @@ impl World {
         let mut homeserver = self.homeserver.take().unwrap();
         homeserver.kill().unwrap();
         homeserver.wait().unwrap();
+    }
+
+    /// Keeps the bridge from running, or lets it go on, without its noticing.
+    pub(crate) fn signal_bridge(&self, signal: Signal) {
+        let id = Pid::from_child(self.bridge.as_ref().unwrap());
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Makes a homeserver that is down forget what it was about to push, as one does that is killed at a bad moment:
+    /// it notes how far it got before the transaction is stored.
+    pub(crate) fn forget_pushes(&self) {
+        let database = rusqlite::Connection::open(self.path("synapse").join("db")).unwrap();
+        database
+            .execute_batch(
+                "UPDATE appservice_stream_position SET stream_ordering = (SELECT max(stream_ordering) FROM events);
+                 DELETE FROM application_services_txns;",
+            )
+            .unwrap();
     }
 
     pub(crate) async fn start_homeserver(&mut self) {
@@ -195,18 +277,12 @@ impl World {
 
     /// Writes a resource to the FHIR endpoint and returns it as it is there.
     pub(crate) async fn put(&self, resource: Value) -> Value {
-        let url = format!("{}/{}", self.fhir(), place(&resource));
-        let response = self
-            .http
-            .put(url)
-            .header("content-type", "application/fhir+json")
-            .body(resource.to_string())
-            .send()
-            .await
-            .unwrap();
-        let (status, text) = (response.status(), response.text().await.unwrap());
-        assert!(status.is_success(), "{status} {text}");
-        serde_json::from_str(&text).unwrap()
+        put(&self.http, &self.fhir(), &resource, &[]).await
+    }
+
+    /// As [`World::put`], with more headers.
+    pub(crate) async fn put_with(&self, resource: Value, headers: &[(&str, &str)]) -> Value {
+        put(&self.http, &self.fhir(), &resource, headers).await
     }
 
     /// Reads from the FHIR endpoint; `None` when it is not there.
@@ -220,22 +296,14 @@ impl World {
 
     /// All resources that a search finds, page by page.
     pub(crate) async fn search(&self, query: &str) -> Vec<Value> {
-        let mut url = format!("{}/{query}", self.fhir());
-        let mut found = Vec::new();
-        loop {
-            let bundle: Value = self.http.get(&url).send().await.unwrap().json().await.unwrap();
-            let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-            found.extend(entries.into_iter().map(|entry| entry["resource"].clone()));
-            let links = bundle["link"].as_array().cloned().unwrap_or_default();
-            match links.iter().find(|link| link["relation"] == "next") {
-                Some(next) => url = next["url"].as_str().unwrap().to_owned(),
-                None => return found,
-            }
-        }
+        search(&self.http, &self.fhir(), query).await
     }
 
     /// The FHIR endpoint: the embedded one, or a fresh server elsewhere that the environment names.
-    fn fhir(&self) -> String {
+    pub(crate) fn fhir(&self) -> String {
+        if self.fhir_is_elsewhere {
+            return format!("http://127.0.0.1:{}/fhir", self.fhir_port);
+        }
         elsewhere().unwrap_or_else(|| format!("http://127.0.0.1:{}/fhir", self.bridge_port))
     }
 
@@ -245,25 +313,41 @@ impl World {
 
     /// The bridge's own token, to look at rooms as it sees them.
     pub(crate) fn bot(&self) -> Person {
-        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
-        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
         Person {
             http: self.http.clone(),
             base: self.base(),
-            token: registration["as_token"].as_str().unwrap().to_owned(),
+            token: self.registered("as_token"),
             user_id: format!("@_fhir:{SERVER}"),
         }
+    }
+
+    /// Pushes events as the homeserver would.
+    pub(crate) async fn push(&self, number: u32, events: Value) -> StatusCode {
+        let url = format!("http://127.0.0.1:{}/_matrix/app/v1/transactions/{number}", self.bridge_port);
+        let push = self.http.put(url).bearer_auth(self.registered("hs_token")).json(&json!({ "events": events }));
+        push.send().await.unwrap().status()
+    }
+
+    fn registered(&self, name: &str) -> String {
+        let registration = fs::read_to_string(self.path("state").join("registration.yaml")).unwrap();
+        let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
+        registration[name].as_str().unwrap().to_owned()
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        for child in [&mut self.bridge, &mut self.homeserver].into_iter().flatten() {
+        for child in [&mut self.bridge, &mut self.homeserver, &mut self.fhir_server].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- the bridge's log\n{}", self.log());
+            if std::env::var_os("BRIDGE_TEST_KEEP").is_some() {
+                self.directory.disable_cleanup(true);
+                eprintln!("--- all is kept in {}", self.directory.path().display());
+            }
+            let homeserver = fs::read_to_string(self.path("synapse.out")).unwrap_or_default();
+            eprintln!("--- the bridge's log\n{}\n--- the homeserver's log\n{homeserver}", self.log());
         }
     }
 }
@@ -292,6 +376,34 @@ impl Person {
     pub(crate) async fn try_get(&self, path: &str) -> Option<Value> {
         let url = format!("{}/_matrix/client/{path}", self.base);
         let response = self.http.get(url).bearer_auth(&self.token).send().await.ok()?;
+        if response.status().is_success() { response.json().await.ok() } else { None }
+    }
+
+    /// Somebody who has a password.
+    pub(crate) async fn log_in(http: &Client, base: &str, name: &str, password: &str) -> Self {
+        let identifier = json!({ "type": "m.id.user", "user": name });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": password });
+        let url = format!("{base}/_matrix/client/v3/login");
+        let answer: Value = http.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        Self {
+            http: http.clone(),
+            base: base.to_owned(),
+            token: answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(),
+            user_id: answer["user_id"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Posts, and says what came of it if it came to anything.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Value> {
+        let url = format!("{}/_matrix/client/{path}", self.base);
+        let response = self.http.post(url).bearer_auth(&self.token).json(body).send().await.ok()?;
+        if response.status().is_success() { response.json().await.ok() } else { None }
+    }
+
+    /// Puts, and says what came of it if it came to anything.
+    pub(crate) async fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
+        let url = format!("{}/_matrix/client/{path}", self.base);
+        let response = self.http.put(url).bearer_auth(&self.token).json(body).send().await.ok()?;
         if response.status().is_success() { response.json().await.ok() } else { None }
     }
 
@@ -349,6 +461,38 @@ impl Person {
     }
 }
 
+/// Writes a resource to a FHIR server and returns it as it is there.
+pub(crate) async fn put(http: &Client, fhir: &str, resource: &Value, headers: &[(&str, &str)]) -> Value {
+    let url = format!("{fhir}/{}", place(resource));
+    let request = http.put(url).header("content-type", "application/fhir+json").body(resource.to_string());
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let response = request.send().await.unwrap();
+    let (status, text) = (response.status(), response.text().await.unwrap());
+    assert!(status.is_success(), "{status} {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// All resources that a search on a FHIR server finds, page by page.
+pub(crate) async fn search(http: &Client, fhir: &str, query: &str) -> Vec<Value> {
+    let mut url = format!("{fhir}/{query}");
+    let mut found = Vec::new();
+    loop {
+        let bundle: Value = http.get(&url).send().await.unwrap().json().await.unwrap();
+        let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+        found.extend(entries.into_iter().map(|entry| entry["resource"].clone()));
+        let links = bundle["link"].as_array().cloned().unwrap_or_default();
+        match links.iter().find(|link| link["relation"] == "next") {
+            Some(next) => url = next["url"].as_str().unwrap().to_owned(),
+            None => return found,
+        }
+    }
+}
+
+/// A number from the environment, for tests that can be made longer.
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
+}
+
 /// Asks until there is an answer.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let end = Instant::now() + PATIENCE;
@@ -358,6 +502,25 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
         }
         assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until so much has arrived in Matrix and in FHIR, for as long as more arrives.
+pub(crate) async fn arrived<F: Future<Output = [usize; 2]>>(wanted: [usize; 2], count: impl Fn() -> F) {
+    let (mut most, mut since) = ([0; 2], Instant::now());
+    loop {
+        let asked = Instant::now();
+        let there = count().await;
+        eprintln!("in Matrix {} of {}, in FHIR {} of {}", there[0], wanted[0], there[1], wanted[1]);
+        if there[0] >= wanted[0] && there[1] >= wanted[1] {
+            return;
+        }
+        if there != most {
+            (most, since) = (there, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "nothing more arrives: {there:?} of {wanted:?}");
+        // Whoever counts long rooms all the time keeps the homeserver from its work.
+        tokio::time::sleep(Duration::from_millis(200) + asked.elapsed() * 4).await;
     }
 }
 
@@ -380,7 +543,7 @@ pub(crate) fn elsewhere() -> Option<String> {
 }
 
 /// Ports that are free now. All are held until all are known, so that they differ.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }

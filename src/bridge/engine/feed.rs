@@ -16,6 +16,7 @@ use crate::{
         resources::{Communication, Reference, Resource, ResourceType},
         server::Cursor,
     },
+    service::trace::Trace,
 };
 
 /// The types that the bridge follows.
@@ -32,6 +33,8 @@ pub const FOLLOWED: [ResourceType; 9] = [
 ];
 /// Name of the cursor in the store.
 const CURSOR: &str = "fhir";
+/// Seconds for which one replica polls without a word from it, at least.
+const DUTY: u64 = 15;
 /// Resources that are read at a time.
 const PAGE: u32 = 200;
 
@@ -41,15 +44,18 @@ impl Engine {
     /// Follows the FHIR server until `stop`.
     pub(super) async fn feed(self: Arc<Self>, stop: CancellationToken) {
         let mut hints = self.fhir.hints();
-        let mut failures = 0;
+        let (mut failures, mut told, mut hinted) = (0, true, true);
         loop {
-            let wait = match self.read_changes(&stop).await {
-                Ok(()) => {
+            let wait = match self.look_at_changes(hinted, &stop).await {
+                Ok(found) => {
                     failures = 0;
+                    if found > 0 && !told {
+                        self.fhir.missed_a_hint();
+                    }
                     if self.presence(Side::Fhir).here() {
                         self.ring();
                     }
-                    Duration::from_secs(self.settings.poll_seconds)
+                    self.fhir.pace().unwrap_or(Duration::from_secs(self.settings.poll_seconds))
                 }
                 Err(trouble) => {
                     if failures == 0 {
@@ -60,9 +66,11 @@ impl Engine {
                     super::workers::back_off(failures)
                 }
             };
+            (told, hinted) = (true, false);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = hints.changed(), if failures == 0 => {
+                    hinted = changed.is_ok();
                     // A server that gives no hints any more is polled.
                     if changed.is_err() {
                         tokio::select! {
@@ -71,37 +79,53 @@ impl Engine {
                         }
                     }
                 }
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait) => told = failures > 0,
             }
         }
     }
 
-    /// Reads and stores what changed since the cursor.
-    pub(super) async fn read_changes(&self, stop: &CancellationToken) -> Result<(), Trouble> {
+    /// Reads what changed, if that is this replica's to do: one of them polls, any follows a hint that it got, and
+    /// one that was refused looks whether the server is back. Two that read the same store it once.
+    async fn look_at_changes(&self, hinted: bool, stop: &CancellationToken) -> Result<usize, Trouble> {
+        let lasting = Duration::from_secs(self.settings.poll_seconds.saturating_mul(3).max(DUTY));
+        if hinted || self.presence(Side::Fhir).absence().is_some() || self.store.take_duty("feed", lasting).await? {
+            return self.read_changes(stop).await;
+        }
+        Ok(0)
+    }
+
+    /// Reads and stores what changed since the cursor. Says how much it was.
+    pub(super) async fn read_changes(&self, stop: &CancellationToken) -> Result<usize, Trouble> {
+        let mut found = 0;
         loop {
             let cursor = self.store.cursor(CURSOR).await?.map(Cursor);
             let changes = self.fhir.changes(&FOLLOWED, cursor.as_ref(), PAGE).await?;
             if cursor.as_ref() == Some(&changes.next) && changes.resources.is_empty() {
-                return Ok(());
+                return Ok(found);
             }
             debug!(resources = changes.resources.len(), "changes of the FHIR server");
-            let mut units: Vec<Change> = changes.resources.into_iter().filter_map(once).collect();
+            found += changes.resources.len();
+            let mut units: Vec<Change> =
+                changes.resources.into_iter().filter_map(|resource| self.once(resource)).collect();
             units.push(Change::Cursor { name: CURSOR.to_owned(), value: changes.next.0 });
             self.commit(units).await?;
             if !changes.more || stop.is_cancelled() {
-                return Ok(());
+                return Ok(found);
             }
         }
     }
+
+    /// A version of a resource as work to be done once, in the trace that wrote it.
+    fn once(&self, resource: Resource) -> Option<Change> {
+        let key = resource.versioned_key()?;
+        let trace = self.fhir.trace_of(&key).map_or_else(Trace::fresh, |trace| trace.child());
+        let mut work = work_for(resource)?;
+        work.payload = trace.stamp(&work.payload);
+        Some(Change::Once { key: key.to_string(), work })
+    }
 }
 
-/// A version of a resource as work to be done once.
-fn once(resource: Resource) -> Option<Change> {
-    let key = resource.versioned_key()?.to_string();
-    Some(Change::Once { key, work: work_for(resource)? })
-}
-
-/// The work that a resource makes. What belongs to one conversation stands in one lane.
+/// The work that a resource makes, in no trace yet. What belongs to one conversation stands in one lane.
 pub(super) fn work_for(resource: Resource) -> Option<NewWork> {
     let key = resource.key()?.to_string();
     let (kind, lane) = match resource.kind()? {
@@ -124,5 +148,5 @@ pub(super) fn work_for(resource: Resource) -> Option<NewWork> {
         | ResourceType::Organization => ("person", key),
         _ => return None,
     };
-    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), not_before: 0 })
+    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), delay: Duration::ZERO })
 }

@@ -1,12 +1,19 @@
 //! What the homeserver pushes: stored before it is answered, each event once.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use ruma::{RoomAliasId, UserId};
+use ruma::{
+    RoomAliasId, RoomId, UserId,
+    thirdparty::{Location, Protocol, User},
+};
 use serde_json::Value;
 use tracing::{debug, warn};
 
-use super::{Engine, marks::Read, work};
+use super::{Engine, Trouble, lookups, marks::Read, work};
 use crate::{
     bridge::{
         identity::Instance,
@@ -15,7 +22,7 @@ use crate::{
     },
     matrix::{
         Event, Transaction,
-        server::{Directory, TransactionSink, Unavailable},
+        server::{Directory, Fields, TransactionSink, Unavailable},
         transaction::{Ephemeral, Outline},
     },
 };
@@ -34,14 +41,18 @@ impl TransactionSink for Intake {
             engine.homeserver.note_member(event);
             changes.extend(engine.take(event));
         }
+        changes.extend(engine.looks_after(&transaction.events));
         for data in &transaction.ephemeral {
             changes.extend(engine.take_ephemeral(data));
         }
         debug!(events = transaction.events.len(), "a transaction of the homeserver");
         engine.commit(changes).await.map_err(|error| {
             warn!(%error, "a transaction could not be stored; the homeserver will send it again");
+            engine.missed.store(true, Ordering::Relaxed);
             Unavailable("the bridge could not store the transaction".to_owned())
-        })
+        })?;
+        engine.count_transaction(&transaction.id).await;
+        Ok(())
     }
 }
 
@@ -57,6 +68,36 @@ impl Directory for Guide {
         let room = self.0.store.room_of(&place.to_string()).await;
         Ok(room.map_err(|error| Unavailable(error.to_string()))?.is_some())
     }
+
+    async fn protocol(&self, protocol: &str) -> Result<Option<Protocol>, Unavailable> {
+        Ok((protocol == lookups::PROTOCOL).then(|| lookups::protocol(self.0.names.server())))
+    }
+
+    async fn locations(&self, protocol: &str, fields: Fields) -> Result<Option<Vec<Location>>, Unavailable> {
+        if protocol != lookups::PROTOCOL {
+            return Ok(None);
+        }
+        self.0.look_up_locations(&fields).await.map(Some).map_err(unavailable)
+    }
+
+    async fn users(&self, protocol: &str, fields: Fields) -> Result<Option<Vec<User>>, Unavailable> {
+        if protocol != lookups::PROTOCOL {
+            return Ok(None);
+        }
+        self.0.look_up_users(&fields).await.map(Some).map_err(unavailable)
+    }
+
+    async fn behind_alias(&self, alias: &RoomAliasId) -> Result<Vec<Location>, Unavailable> {
+        self.0.look_behind_alias(alias).await.map_err(unavailable)
+    }
+
+    async fn behind_user(&self, user: &UserId) -> Result<Vec<User>, Unavailable> {
+        self.0.look_behind_user(user).await.map_err(unavailable)
+    }
+}
+
+fn unavailable(trouble: Trouble) -> Unavailable {
+    Unavailable(trouble.to_string())
 }
 
 // === impl Engine ===
@@ -73,25 +114,67 @@ impl Engine {
             let link = own_link(event, outline).map(Change::LinkMessage);
             let arrival = Change::TakeEvent { event_id, room_id, work: None };
             // The link first: it gives the event its place.
-            return link.into_iter().chain([arrival]).collect();
+            let absence = self.own_absence(event, outline);
+            return link.into_iter().chain([arrival]).chain(absence).collect();
         }
         let work = self.work_for(event, outline);
-        let from_elsewhere = outline.sender.server_name() != self.homeserver.server_name();
-        let look = from_elsewhere.then(|| Change::Soon(self.gap_work(&room_id, 0)));
-        let take = Change::TakeEvent { event_id, room_id, work };
-        [Some(take), look].into_iter().flatten().collect()
+        vec![Change::TakeEvent { event_id, room_id, work }]
+    }
+
+    /// A look at a room that the bridge itself has left. It does not do so: somebody deleted the room.
+    fn own_absence(&self, event: &Event, outline: &Outline) -> Option<Change> {
+        let of_bot = outline.kind == "m.room.member"
+            && outline.state_key.as_deref() == Some(&*self.names.bot())
+            && event.content::<Value>().ok()?.get("membership")? == "leave";
+        let room = outline.room_id.as_str();
+        let look = of_bot.then(|| work(Side::Matrix, format!("absence {room}"), "absence", &room))?;
+        look.ok().map(Change::Soon)
+    }
+
+    /// A look at each room in which something happened: more may have happened than was pushed, the more likely where
+    /// people of other homeservers speak.
+    fn looks_after(&self, events: &[Event]) -> Vec<Change> {
+        let mut rooms: BTreeMap<&RoomId, bool> = BTreeMap::new();
+        for outline in events.iter().filter_map(|event| event.outline().ok()) {
+            let is_elsewhere = outline.sender.server_name() != self.homeserver.server_name();
+            *rooms.entry(&outline.room_id).or_default() |= is_elsewhere;
+        }
+        let look = |(room, is_elsewhere): (&RoomId, bool)| {
+            let room = room.as_str();
+            Change::Soon(if is_elsewhere { self.gap_work(room) } else { self.patrol_work(room) })
+        };
+        rooms.into_iter().map(look).collect()
+    }
+
+    /// Numbers that do not grow tell that the homeserver was restarted, and forgot what it was about to push. (Synapse
+    /// on SQLite counts from 1 again; on PostgreSQL it goes on.)
+    async fn count_transaction(&self, id: &str) {
+        let Ok(number) = id.parse::<u64>() else { return };
+        let last = self.last_transaction.swap(number, Ordering::Relaxed);
+        if number <= last
+            && let Err(trouble) = self.look_everywhere().await
+        {
+            warn!(%trouble, "rooms cannot be searched for missed events now");
+        }
     }
 
     /// The work that an event of somebody else makes.
     fn work_for(&self, event: &Event, outline: &Outline) -> Option<NewWork> {
         let kind = match (outline.kind.as_str(), &outline.state_key) {
             ("m.room.member", Some(user)) if *user == self.names.bot() => "invitation",
+            _ if self.follows(outline) => "member",
             ("m.room.member", Some(_)) | ("m.room.encryption", Some(_)) => return None,
             (_, Some(_)) => return None,
             (_, None) => "event",
         };
-        let side = if kind == "event" { Side::Fhir } else { Side::Matrix };
-        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: event.json().to_owned(), not_before: 0 })
+        let side = if kind == "invitation" { Side::Matrix } else { Side::Fhir };
+        Some(NewWork {
+            side,
+            lane: outline.room_id.to_string(),
+            kind,
+            payload: self.stamp_event(event),
+            delay: Duration::ZERO,
+        })
     }
 
     /// An event that cannot be understood is kept for people to look at.
@@ -104,13 +187,13 @@ impl Engine {
             lane: "malformed".to_owned(),
             kind: "malformed",
             payload: event.json().to_owned(),
-            not_before: 0,
+            delay: Duration::ZERO,
         };
         vec![Change::Once { key: format!("malformed {key}"), work }]
     }
 
     /// Receipts of people; typing and presence are of the moment.
-    fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
+    pub(super) fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
         let Ephemeral::Receipts { room_id, receipts } = data else { return Vec::new() };
         let of_people =
             receipts.iter().filter(|receipt| !receipt.private && !self.names.is_ours(receipt.user_id.as_str()));

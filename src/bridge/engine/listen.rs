@@ -177,7 +177,7 @@ impl Engine {
                 // It was no message, or it could not be carried.
                 return Ok(None);
             }
-            let look = Change::Soon(self.gap_work(outline.room_id.as_str(), 0));
+            let look = Change::Soon(self.gap_work(outline.room_id.as_str()));
             self.commit(vec![look]).await?;
             return Err(Trouble::Wait(Need::Event(event.to_owned())));
         };
@@ -271,7 +271,7 @@ impl Engine {
         // Linked first: the change that comes back from FHIR finds the room.
         self.commit(vec![Change::LinkRoom(RoomLink { room_id: room.to_string(), place })]).await?;
         self.create_once(Resource::of(&request), room.as_str(), true).await?;
-        Ok(vec![Change::Soon(self.gap_work(room.as_str(), 0))])
+        Ok(vec![Change::Soon(self.gap_work(room.as_str()))])
     }
 
     /// The team in whose space a room stands, if its maker belongs there: room and space must name each other, or the

@@ -21,6 +21,7 @@ use crate::{
         resources::{CommunicationRequest, Reference, Resource, ResourceType, Task, TaskStatus},
         server::{Condition, FhirError},
     },
+    service::trace,
 };
 
 /// Somebody has read up to an event.
@@ -110,16 +111,20 @@ impl Engine {
         let what = resource.versioned_key().map_or(message.resource.clone(), |key| key.to_string());
         let actor = Actor { who: person.map(|person| literal(person.to_string())), user_id: read.user_id.clone() };
         let event = audit::read(&actor, &what, read.at, self.names.server());
-        match self.fhir.update(Resource::of(&event), Condition::Absent).await {
+        let mut event = Resource::of(&event);
+        if let Some(trace) = trace::current() {
+            audit::put_trace(&mut event, &trace);
+        }
+        match self.fhir.update(event.clone(), Condition::Absent).await {
             Ok(_) | Err(FhirError::VersionConflict(_)) => Ok(()),
-            Err(FhirError::NotSupported(_)) => self.create_audit(Resource::of(&event)).await,
+            Err(FhirError::NotSupported(_)) => self.create_audit(event).await,
             Err(error) => Err(error.into()),
         }
     }
 
     /// A server that takes no ids for AuditEvents gets one more after a crash, rather than none. One that takes none
     /// at all keeps no record of reading; that is said once, and no reason to leave the rest undone.
-    async fn create_audit(&self, event: Resource) -> Result<(), Trouble> {
+    pub(super) async fn create_audit(&self, event: Resource) -> Result<(), Trouble> {
         match self.fhir.create(event, None).await {
             Ok(_) => Ok(()),
             Err(FhirError::NotSupported(_)) => {

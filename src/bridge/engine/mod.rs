@@ -9,25 +9,40 @@
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
 //! | [`listen`] | events as Communications |
+//! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
+//! | [`attendance`] | who comes and goes, and what was read meanwhile |
+//! | [`typing`] | who is writing |
+//! | [`loss`] | rooms that are no more |
 //! | [`gaps`] | events that the homeserver did not push |
+//! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
+//! | [`view`] | what people look at, and what they put back to work |
 
+mod attendance;
 mod feed;
 mod gaps;
 mod intake;
 mod listen;
+mod lookups;
+mod loss;
 mod marks;
 mod people;
 mod places;
 mod reconcile;
 mod speak;
+mod traces;
 mod trouble;
+mod typing;
+mod view;
 mod workers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,13 +53,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    directory::Directory,
     identity::Names,
     store::{Change, NewWork, Side, Store, StoreError},
 };
 use crate::{
     fhir::server::FhirServer,
-    matrix::Homeserver,
-    service::failure::{Failure, Status},
+    matrix::{Error, Homeserver},
+    service::{
+        failure::{Failure, Status},
+        trace::Memory,
+    },
 };
 
 pub use feed::FOLLOWED;
@@ -53,8 +72,8 @@ pub use reconcile::{Difference, Report};
 pub use trouble::Trouble;
 pub use workers::{Absence, Presence};
 
-/// How often a homeserver that is away is asked after.
-const ASKING: Duration = Duration::from_secs(1);
+/// How often the homeserver is asked whether it is there. It needs longer to start.
+const ASKING: Duration = Duration::from_millis(500);
 
 /// How the engine works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,10 +83,16 @@ pub struct Settings {
     pub workers: usize,
     /// How often work may be refused before it is parked.
     pub tries: u32,
+    /// Seconds for which a lane belongs to one replica without a word from it; when one dies, others wait so long.
+    pub lease_seconds: u64,
     /// Seconds between two looks at the FHIR server where it gives no hint.
     pub poll_seconds: u64,
-    /// Seconds between the last event of another homeserver and the look for missed ones.
+    /// Seconds between an event of another homeserver and the look for missed ones.
     pub gap_seconds: u64,
+    /// Seconds between an event of the own homeserver and the look for missed ones.
+    pub patrol_seconds: u64,
+    /// Whether who joins or leaves a team's space in Matrix joins or leaves the CareTeam.
+    pub team_follows_space: bool,
     /// Whether Tasks tell who has read what.
     pub tasks: bool,
     /// Whether an AuditEvent is written for what was read.
@@ -89,8 +114,11 @@ impl Default for Settings {
         Self {
             workers: 8,
             tries: 8,
+            lease_seconds: 30,
             poll_seconds: 5,
             gap_seconds: 2,
+            patrol_seconds: 300,
+            team_follows_space: false,
             tasks: true,
             audit: true,
             lead_roles: ["hoofdbehandelaar", "regiebehandelaar", "coördinerend behandelaar", "care team lead"]
@@ -104,6 +132,14 @@ impl Default for Settings {
     }
 }
 
+// === impl Settings ===
+
+impl Settings {
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+}
+
 /// The engine. Cheap to share.
 pub struct Engine {
     settings: Settings,
@@ -111,13 +147,25 @@ pub struct Engine {
     store: Arc<dyn Store>,
     homeserver: Homeserver,
     fhir: Arc<dyn FhirServer>,
+    /// Who has which Matrix id.
+    directory: Directory,
     /// Rung when there may be new work.
     bell: [Notify; 2],
+    /// The number of the last transaction of the homeserver; 0 before the first.
+    last_transaction: AtomicU64,
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
+    /// Held while a ghost is named.
+    naming: [tokio::sync::Mutex<()>; people::NAMING],
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
+    /// Traces of the events that this process sent.
+    said_in: Memory,
+    /// Who is writing.
+    drafts: typing::Drafts,
+    /// Whether a transaction could not be taken in.
+    missed: AtomicBool,
     /// Whether it was said that the FHIR server takes no AuditEvents.
     said_no_audit: AtomicBool,
 }
@@ -130,6 +178,8 @@ type Done = Result<Vec<Change>, Trouble>;
 impl Engine {
     /// An engine between a homeserver and a FHIR server.
     ///
+    /// Without a directory elsewhere, the FHIR server is the care directory.
+    ///
     /// # Errors
     /// When ids of the bridge would grow too long with this server name.
     pub fn new(
@@ -137,6 +187,7 @@ impl Engine {
         store: Arc<dyn Store>,
         homeserver: Homeserver,
         fhir: Arc<dyn FhirServer>,
+        directory: Option<Directory>,
     ) -> Result<Arc<Self>, Failure> {
         let names = Names::new(homeserver.server_name().as_str())
             .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
@@ -148,11 +199,17 @@ impl Engine {
             names,
             store,
             homeserver,
+            directory: directory.unwrap_or_else(|| Directory::own(Arc::clone(&fhir))),
             fhir,
             bell: [Notify::new(), Notify::new()],
+            last_transaction: AtomicU64::new(0),
             presence,
             named: Mutex::default(),
+            naming: [const { tokio::sync::Mutex::const_new(()) }; people::NAMING],
             failures: Mutex::default(),
+            said_in: Memory::new(traces::REMEMBERED),
+            drafts: typing::Drafts::default(),
+            missed: AtomicBool::new(false),
             said_no_audit: AtomicBool::new(false),
         }))
     }
@@ -161,10 +218,10 @@ impl Engine {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
         let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
-        for task in sides {
+        let typing = tokio::spawn(Arc::clone(&self).show_typing(stop));
+        for task in sides.into_iter().chain([feed, typing]) {
             let _ = task.await;
         }
-        let _ = feed.await;
     }
 
     /// The store.
@@ -198,10 +255,11 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
-                    if let Err(trouble) = self.look_everywhere().await {
-                        warn!(%trouble, "rooms cannot be searched for missed events now");
+                    match self.look_everywhere().await {
+                        Ok(()) => drop(presence.here()),
+                        // It stays away, so that it is asked again.
+                        Err(trouble) => warn!(%trouble, "rooms cannot be searched for missed events now"),
                     }
-                    presence.here();
                     self.ring();
                 } else {
                     presence.away(&Trouble::Away { side: Side::Matrix, reason: diagnosis.to_string() });
@@ -215,10 +273,29 @@ impl Engine {
                     said = Some(std::mem::discriminant(&diagnosis));
                 }
             }
+            if presence.absence().is_none() && self.missed.swap(false, Ordering::Relaxed) {
+                // A transaction was refused; what it held beside events does not come again.
+                if let Err(trouble) = self.look_everywhere().await {
+                    warn!(%trouble, "rooms cannot be searched for missed events now");
+                }
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASKING) => {}
             }
+            self.notice_absence().await;
+        }
+    }
+
+    /// A homeserver that is killed and comes back while the bridge has nothing to do forgets what it was to push, so
+    /// its absence must not go unnoticed. It takes longer to start than the time between two questions.
+    async fn notice_absence(&self) {
+        let presence = self.presence(Side::Matrix);
+        if presence.absence().is_some() {
+            return;
+        }
+        if let Err(error @ Error::Unreachable { .. }) = self.homeserver.versions_now().await {
+            presence.away(&error.into());
         }
     }
 
@@ -232,7 +309,8 @@ impl Engine {
 /// Work for a side.
 fn work(side: Side, lane: impl Into<String>, kind: &'static str, payload: &impl Serialize) -> Result<NewWork, Trouble> {
     let payload = serde_json::to_string(payload).map_err(|error| Trouble::Refused(error.to_string()))?;
-    Ok(NewWork { side, lane: lane.into(), kind, payload, not_before: 0 })
+    let payload = traces::stamp(&payload);
+    Ok(NewWork { side, lane: lane.into(), kind, payload, delay: Duration::ZERO })
 }
 
 fn room_id(text: &str) -> Result<OwnedRoomId, Trouble> {

@@ -1,6 +1,9 @@
 //! Who somebody is on the other side.
 
-use std::sync::PoisonError;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::PoisonError,
+};
 
 use ruma::OwnedUserId;
 use tracing::debug;
@@ -8,8 +11,10 @@ use tracing::debug;
 use super::{Done, Engine, Trouble, user_id, work};
 use crate::{
     bridge::{
+        directory::Wanted,
         identity::{Instance, Kind},
         mapping::{
+            listing,
             person::{self, Profile},
             thread,
         },
@@ -18,11 +23,17 @@ use crate::{
     fhir::{
         id::Key,
         query::Query,
-        resources::{PractitionerRole, Resource, ResourceType},
+        resources::{PractitionerRole, Reference, Resource, ResourceType},
         server::FhirError,
     },
     matrix::Intent,
 };
+
+/// Records that were merged one into the other, followed at most.
+const MERGES: usize = 8;
+
+/// Ghosts that can be named at the same time.
+pub(super) const NAMING: usize = 64;
 
 /// A person as Matrix knows them.
 #[derive(Clone, Debug)]
@@ -53,27 +64,93 @@ impl Engine {
         Ok(self.resource_of(person).await?.is_some())
     }
 
-    /// What the resource of a person says; a practitioner's role borrows from the practitioner.
-    async fn profile_of(&self, person: &Instance) -> Result<Profile, Trouble> {
-        let Some(resource) = self.resource_of(person).await? else { return Ok(Profile::default()) };
-        let own = person::profile(&resource);
-        if person.kind() != Kind::PractitionerRole {
-            return Ok(own);
+    /// The person who a person is now: a patient whose record was merged is the one that it was replaced by.
+    pub(super) async fn survivor(&self, person: &Instance) -> Result<Instance, Trouble> {
+        let mut survivor = person.clone();
+        for _ in 0..MERGES {
+            if survivor.kind() != Kind::Patient {
+                break;
+            }
+            let Some(resource) = self.resource_of(&survivor).await? else { break };
+            match person::replaced_by(&resource) {
+                Some(other) => survivor = other,
+                None => break,
+            }
         }
-        let role: PractitionerRole = resource.to()?;
-        let Some(practitioner) = role.practitioner.as_ref().and_then(thread::instance) else { return Ok(own) };
-        let of_practitioner =
-            self.resource_of(&practitioner).await?.map(|found| person::profile(&found)).unwrap_or_default();
+        Ok(survivor)
+    }
+
+    /// What the bridge's own FHIR server says of a person.
+    async fn own_profile(&self, person: &Instance) -> Result<Profile, Trouble> {
+        match self.resource_of(person).await? {
+            Some(resource) => self.profile_in(&resource).await,
+            None => Ok(Profile::default()),
+        }
+    }
+
+    /// What the resource of a person says; a practitioner's role borrows from practitioner and organisation.
+    async fn profile_in(&self, resource: &Resource) -> Result<Profile, Trouble> {
+        let own = person::profile(resource);
+        let Ok(role) = resource.to::<PractitionerRole>() else { return Ok(own) };
+        let of_practitioner = self.borrowed(role.practitioner.as_ref()).await?;
+        let of_organization = self.borrowed(role.organization.as_ref()).await?;
         Ok(Profile {
             matrix_id: own.matrix_id.or(of_practitioner.matrix_id),
             name: own.name.or(of_practitioner.name),
             uzi: own.uzi.or(of_practitioner.uzi),
+            ura: own.ura.or(of_organization.ura),
         })
+    }
+
+    /// The profile behind a reference, which may be no more than a number.
+    async fn borrowed(&self, reference: Option<&Reference>) -> Result<Profile, Trouble> {
+        let Some(reference) = reference else { return Ok(Profile::default()) };
+        if let Some(instance) = thread::instance(reference)
+            && let Some(resource) = self.resource_of(&instance).await?
+        {
+            return Ok(person::profile(&resource));
+        }
+        Ok(person::numbers(reference.identifier.as_deref()))
+    }
+
+    /// A profile with the Matrix id that the care directory knows, where there is none yet.
+    async fn listed(&self, person: &Instance, mut profile: Profile) -> Result<Profile, Trouble> {
+        if profile.matrix_id.is_some() {
+            return Ok(profile);
+        }
+        let wanted = match (person.kind(), &profile.uzi, &profile.ura) {
+            (Kind::Practitioner | Kind::PractitionerRole, Some(uzi), _) => Wanted::professional(uzi),
+            (Kind::Organization, _, Some(ura)) => Wanted::organization(ura),
+            _ => return Ok(profile),
+        };
+        let found = self.directory.find(&wanted).await.map_err(|error| self.directory_trouble(error))?;
+        let of_kind = match person.kind() {
+            Kind::Organization => found.iter().find(|listing| listing.resource.starts_with("Organization/")),
+            _ => listing::best(&found, profile.ura.as_deref()),
+        };
+        if let Some(listing) = of_kind {
+            profile.matrix_id = listing.matrix_id.clone();
+            profile.name = profile.name.or_else(|| listing.name.clone());
+        }
+        Ok(profile)
+    }
+
+    /// What a directory that does not answer means: the work waits for it, and nothing else does.
+    pub(super) fn directory_trouble(&self, error: FhirError) -> Trouble {
+        if !self.directory.is_elsewhere() {
+            return error.into();
+        }
+        let reason = if error.is_temporary() { "does not answer" } else { "refuses the question, or lets nobody in" };
+        Trouble::Busy { reason: format!("the care directory {reason}"), retry_after: error.retry_after() }
     }
 
     /// The user that takes part for a person: their own, or a ghost.
     pub(super) async fn somebody(&self, person: &Instance) -> Result<Somebody, Trouble> {
-        let profile = self.profile_of(person).await?;
+        let profile = self.listed(person, self.own_profile(person).await?).await?;
+        self.user_for(person, profile)
+    }
+
+    fn user_for(&self, person: &Instance, profile: Profile) -> Result<Somebody, Trouble> {
         let own = profile.matrix_id.as_deref().and_then(|own| OwnedUserId::try_from(own).ok());
         match own {
             Some(user_id) => Ok(Somebody { is_ghost: self.homeserver.controls(&user_id), user_id, profile }),
@@ -86,7 +163,9 @@ impl Engine {
     /// Somebody with a user of their own still has a ghost that says in Matrix what they wrote in FHIR: the bridge
     /// cannot speak as a user who is not its own.
     pub(super) async fn speaker(&self, person: &Instance) -> Result<Intent, Trouble> {
-        let somebody = self.somebody(person).await?;
+        let person = &self.survivor(person).await?;
+        // Whether the directory knows a user of theirs does not matter here, nor whether it answers.
+        let somebody = self.user_for(person, self.own_profile(person).await?)?;
         let speaker = if somebody.is_ghost { somebody.user_id } else { user_id(&self.names.ghost(person))? };
         self.ghost(person, speaker, &somebody.profile).await
     }
@@ -99,18 +178,30 @@ impl Engine {
         profile: &Profile,
     ) -> Result<Intent, Trouble> {
         let intent = self.homeserver.intent(&user)?;
-        let name = match person.kind() {
-            // A member's name is room state; a patient's must not be there.
-            Kind::Patient => self.settings.patient_label.clone(),
-            kind => profile.name.clone().unwrap_or_else(|| kind.name().to_owned()),
+        let is_called = |name: &str| {
+            self.named.lock().unwrap_or_else(PoisonError::into_inner).get(&user).is_some_and(|known| known == name)
         };
-        let known = self.named.lock().unwrap_or_else(PoisonError::into_inner).get(&user) == Some(&name);
-        if !known {
+        if is_called(&self.name_of(person, profile.name.clone())) {
+            return Ok(intent);
+        }
+        // One at a time, and by what FHIR says now: whoever read it before a change must not undo the change.
+        let _naming = self.naming[slot(&user)].lock().await;
+        let name = self.name_of(person, self.own_profile(person).await?.name.or_else(|| profile.name.clone()));
+        if !is_called(&name) {
             intent.register().await?;
             intent.set_display_name(&name).await?;
             self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(user, name);
         }
         Ok(intent)
+    }
+
+    /// What a ghost is called in Matrix.
+    fn name_of(&self, person: &Instance, name: Option<String>) -> String {
+        match person.kind() {
+            // A member's name is room state; a patient's must not be there.
+            Kind::Patient => self.settings.patient_label.clone(),
+            kind => name.unwrap_or_else(|| kind.name().to_owned()),
+        }
     }
 
     /// The person that a user is: a ghost's by its name, others by what FHIR says of them.
@@ -125,17 +216,62 @@ impl Engine {
     /// A person's resource is new or has changed: who is who, and the teams that they are in.
     pub(super) async fn apply_person(&self, payload: &str) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
+        let mut changes = self.know(&resource).await?;
+        for relative in self.relatives(&resource).await? {
+            // Whoever borrows from them is somebody else now, too.
+            let key = relative.key().map(|key| key.to_string()).unwrap_or_default();
+            changes.push(Change::Soon(work(Side::Matrix, key.as_str(), "borrower", &key)?));
+        }
+        Ok(changes)
+    }
+
+    /// Somebody from whom a person borrows has changed, or the directory says something new of them.
+    pub(super) async fn apply_borrower(&self, payload: &str) -> Done {
+        let key: String = serde_json::from_str(payload)?;
+        let Ok(person) = Instance::parse(&key) else { return Ok(Vec::new()) };
+        match self.resource_of(&person).await? {
+            Some(resource) => self.know(&resource).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Roles of a practitioner or of those who work for an organisation, and the practitioner of a role.
+    async fn relatives(&self, resource: &Resource) -> Result<Vec<Resource>, Trouble> {
+        let Some(key) = resource.key() else { return Ok(Vec::new()) };
+        let parameter = match key.kind {
+            ResourceType::Practitioner => "practitioner",
+            ResourceType::Organization => "organization",
+            ResourceType::PractitionerRole => {
+                let role: PractitionerRole = resource.to()?;
+                return match role.practitioner.as_ref().and_then(thread::instance) {
+                    Some(practitioner) => Ok(self.resource_of(&practitioner).await?.into_iter().collect()),
+                    None => Ok(Vec::new()),
+                };
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let query = Query::new().with(parameter, key.to_string());
+        match self.all(ResourceType::PractitionerRole, &query).await {
+            // A server that knows no roles has none.
+            Err(Trouble::Refused(_)) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
+    /// Takes note of who somebody is: their name, and the user that takes part for them.
+    async fn know(&self, resource: &Resource) -> Done {
         let Some(person) = resource.key().and_then(|key| Instance::parse(&key.to_string()).ok()) else {
             return Ok(Vec::new());
         };
-        let profile = person::profile(&resource);
-        let reference = person.to_string();
-        let before = self.store.user_of(&reference).await?;
-        if self.named.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&user_id(&self.names.ghost(&person))?)
-        {
-            self.ghost(&person, user_id(&self.names.ghost(&person))?, &profile).await?;
+        let merged = person::replaced_by(resource).is_some();
+        let mut profile = self.listed(&person, self.profile_in(resource).await?).await?;
+        if merged {
+            // Whoever has the user now is the one that remains.
+            profile.matrix_id = None;
         }
-        if before == profile.matrix_id {
+        self.rename(&person, &profile).await?;
+        let reference = person.to_string();
+        if self.store.user_of(&reference).await? == profile.matrix_id && !merged {
             return Ok(Vec::new());
         }
         debug!("somebody's Matrix id is new or has changed");
@@ -150,6 +286,17 @@ impl Engine {
             }
         }
         Ok(changes)
+    }
+
+    /// Somebody's ghost is called as they are, if there is one.
+    async fn rename(&self, person: &Instance, profile: &Profile) -> Result<(), Trouble> {
+        let ghost = user_id(&self.names.ghost(person))?;
+        let in_use = self.named.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&ghost);
+        // This process may not have met a ghost that an earlier one made.
+        if in_use || self.homeserver.bot().profile(&ghost).await?.is_some() {
+            self.ghost(person, ghost, profile).await?;
+        }
+        Ok(())
     }
 
     /// Work that looks at a team or conversation again.
@@ -171,4 +318,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whose turn it is to name a user: always the same one for the same user.
+fn slot(user: &OwnedUserId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    user.hash(&mut hasher);
+    usize::try_from(hasher.finish() % NAMING as u64).unwrap_or_default()
 }

@@ -5,6 +5,7 @@
 //! a choice, it is written beside the function.
 
 pub mod audit;
+pub mod listing;
 pub mod markup;
 pub mod message;
 pub mod person;
@@ -45,5 +46,7 @@ pub fn stable_id(prefix: &str, parts: &[&str]) -> String {
     format!("{prefix}-{digits}")
 }
 
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::bridge::identity::{Instance, Kind};
 use crate::fhir::resources::{ContactPoint, HumanName, Identifier, Organization, Patient, Resource};
 
 /// Purpose of a contact point whose value is a Matrix user id.
@@ -29,6 +30,8 @@ pub struct Profile {
     pub name: Option<String>,
     /// The number of a professional's card.
     pub uzi: Option<String>,
+    /// The number of the organisation: their own, or the one that they work for.
+    pub ura: Option<String>,
 }
 
 /// Reads a Patient, Practitioner, PractitionerRole, RelatedPerson or Organization leniently: what is missing is missing.
@@ -43,7 +46,21 @@ pub fn profile(resource: &Resource) -> Profile {
         matrix_id: matrix_id(&telecom),
         name: one_name.or_else(|| current_name(&names)),
         uzi: super::identifier(&identifiers, UZI).map(str::to_owned),
+        ura: super::identifier(&identifiers, URA).map(str::to_owned),
     }
+}
+
+/// The numbers in a reference that names somebody by identifier.
+pub fn numbers(identifier: Option<&Identifier>) -> Profile {
+    let of = |system: &str| identifier.filter(|identifier| identifier.is_of(system))?.value.clone();
+    Profile { uzi: of(UZI), ura: of(URA), ..Profile::default() }
+}
+
+/// The record that a merged patient's was replaced by (R4, Patient.link of the type `replaced-by`).
+pub fn replaced_by(resource: &Resource) -> Option<Instance> {
+    let patient: Patient = resource.to().ok()?;
+    let by = patient.link.iter().find(|link| link.kind.as_deref() == Some("replaced-by"))?;
+    super::thread::instance(by.other.as_ref()?).filter(|other| other.kind() == Kind::Patient)
 }
 
 /// The Matrix user id among contact points: one in use, of the purpose `matrix-messaging`, of the right form.
@@ -81,10 +98,10 @@ pub fn homeserver(organization: &Organization) -> Option<String> {
 }
 
 /// The content of `custom.user_mappings` for a member. Of a patient it says no more than the reference.
-pub fn user_mapping(reference: &str, profile: &Profile, role_code: Option<&str>, ura: Option<&str>) -> Value {
+pub fn user_mapping(reference: &str, profile: &Profile, role_code: Option<&str>) -> Value {
     let mut content = Map::from_iter([("fhirRef".to_owned(), json!(reference))]);
     if !reference.starts_with("Patient/") {
-        let known = [("uziNr", profile.uzi.as_deref()), ("roleCode", role_code), ("uraNr", ura)];
+        let known = [("uziNr", profile.uzi.as_deref()), ("roleCode", role_code), ("uraNr", profile.ura.as_deref())];
         content.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))));
     }
     Value::Object(content)

@@ -102,7 +102,7 @@ fn names_and_state_say_nothing_of_the_patient() {
         "identifier": [{"system": "http://fhir.nl/fhir/NamingSystem/bsn", "value": "999911120"}],
         "telecom": [{"system": "email", "value": "canary@example.org"}]});
     let patient = Resource::from_json(patient.to_string().as_bytes()).unwrap();
-    let mapping = person::user_mapping("Patient/p", &person::profile(&patient), Some("x"), Some("1"));
+    let mapping = person::user_mapping("Patient/p", &person::profile(&patient), Some("x"));
     assert_eq!(mapping, json!({ "fhirRef": "Patient/p" }));
     assert_eq!(person::invite_context(&patient.to::<Patient>().unwrap()), None);
 }

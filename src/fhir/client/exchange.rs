@@ -10,6 +10,7 @@ use crate::fhir::{
     resources::{Issue, IssueType, OperationOutcome, Resource},
     server::FhirError,
 };
+use crate::service::trace;
 
 /// Longest answer that is read, in bytes; a page with attachments may be large.
 const LONGEST_ANSWER: usize = 128 * 1024 * 1024;
@@ -92,8 +93,18 @@ impl Client {
             .http
             .request(call.method.clone(), &call.url)
             .header(header::ACCEPT, "application/fhir+json, application/json;q=0.9");
+        if call.method == Method::GET {
+            // There are servers that give what they found a minute ago for the same search.
+            request = request.header(header::CACHE_CONTROL, "no-cache");
+        }
         for (name, value) in &call.headers {
             request = request.header(*name, value);
+        }
+        if let Some(step) = trace::current().map(|trace| trace.child()) {
+            request = request.header(trace::TRACEPARENT, step.parent());
+            if let Some(state) = step.state() {
+                request = request.header(trace::TRACESTATE, state);
+            }
         }
         if let Some(token) = self.login.token(&self.http).await? {
             request = request.bearer_auth(token.expose());

@@ -3,10 +3,11 @@
 mod changes;
 pub mod check;
 mod exchange;
+pub mod hooks;
 mod login;
 pub mod settings;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::FutureExt as _;
 use http::{Method, StatusCode};
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use self::{
     exchange::{Body, Call, Reply, located},
+    hooks::Told,
     login::{Backend, Login},
     settings::Settings,
 };
@@ -46,7 +48,7 @@ pub struct Client {
     base: String,
     settings: Arc<Settings>,
     login: Arc<Login>,
-    hints: watch::Sender<u64>,
+    told: Arc<Told>,
 }
 
 // === impl Client ===
@@ -79,7 +81,7 @@ impl Client {
             (None, None) => Login::None,
         };
         let (settings, login) = (Arc::new(settings), Arc::new(login));
-        Ok(Self { http, base, settings, login, hints: watch::Sender::new(0) })
+        Ok(Self { http, base, settings, login, told: Told::new() })
     }
 
     /// The server's base address, without a slash at its end.
@@ -89,7 +91,7 @@ impl Client {
 
     /// Says that something may have changed: a notification came.
     pub fn hint(&self) {
-        self.hints.send_modify(|number| *number += 1);
+        self.told.hint();
     }
 
     fn url(&self, path: &str) -> String {
@@ -354,7 +356,15 @@ impl FhirServer for Client {
     }
 
     fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.subscribe()
+        self.told.subscribe()
+    }
+
+    fn pace(&self) -> Option<Duration> {
+        self.told.is_reliable().then(|| Duration::from_secs(self.settings.hook_poll_seconds.max(1)))
+    }
+
+    fn missed_a_hint(&self) {
+        self.told.missed();
     }
 }
 

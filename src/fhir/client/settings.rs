@@ -28,6 +28,16 @@ pub struct Settings {
     pub attempts: u32,
     /// How to learn what changed.
     pub changes_by: ChangesBy,
+    /// Where the server reaches the bridge, `https://bridge.example.nl/fhir-hook`: it is asked to call there when
+    /// something changed. Without it, the server is polled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook_url: Option<String>,
+    /// A file with the secret that the server sends along when it calls; by default one that the bridge makes. Several
+    /// replicas need the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook_secret_file: Option<PathBuf>,
+    /// Seconds between two looks while the server says itself when something changed.
+    pub hook_poll_seconds: u64,
 }
 
 /// SMART backend services: the OAuth 2 grant `client_credentials` with `private_key_jwt` (SMART App Launch 2.2).
@@ -77,6 +87,9 @@ impl Default for Settings {
             timeout_seconds: 30,
             attempts: 3,
             changes_by: ChangesBy::default(),
+            hook_url: None,
+            hook_secret_file: None,
+            hook_poll_seconds: 60,
         }
     }
 }

@@ -114,7 +114,7 @@ impl Access {
     }
 
     /// The client with a token; every token is compared, so that the time tells nothing.
-    pub(super) fn client(&self, token: &str) -> Option<&Client> {
+    pub fn client(&self, token: &str) -> Option<&Client> {
         let Self::Tokens(clients) = self else { return None };
         clients.iter().fold(None, |found, client| if client.token.matches(token) { Some(client) } else { found })
     }
@@ -129,7 +129,7 @@ impl Access {
 
 impl Client {
     /// What it may do.
-    pub(super) fn scopes(&self) -> &Scopes {
+    pub fn scopes(&self) -> &Scopes {
         &self.scopes
     }
 }

@@ -58,7 +58,7 @@ pub enum Diagnosis {
 impl Homeserver {
     /// Finds out whether both directions work. It does not wait for a homeserver that is down.
     pub async fn diagnose(&self) -> Diagnosis {
-        match self.versions_with(Repeat::Never).await {
+        match self.versions_now().await {
             Ok(_) => {}
             Err(Error::Unreachable { reason, .. }) => return Diagnosis::HomeserverDown(reason),
             Err(error) if error.is_temporary() => return Diagnosis::HomeserverDown(error.to_string()),

@@ -11,9 +11,10 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use super::{Limits, Refusal, TransactionSink, Unavailable, queries::segment};
-use crate::matrix::Transaction;
+use crate::{matrix::Transaction, service::trace::Trace};
 
 /// `PUT …/transactions/{txnId}`: answered with 200 only when the sink has made it durable.
 pub(super) async fn receive<S: TransactionSink>(
@@ -21,11 +22,12 @@ pub(super) async fn receive<S: TransactionSink>(
     request: Request,
 ) -> Result<Json<Value>, Refusal> {
     let id = segment(request.uri())?;
+    let trace = Trace::of_request(request.headers());
     let body = read(request, &limits).await?;
     let transaction = understand(&id, &body)?;
     drop(body);
     let (events, ephemeral) = (transaction.events.len(), transaction.ephemeral.len());
-    store(sink, transaction).await.map_err(|unavailable| {
+    store(sink, transaction, trace).await.map_err(|unavailable| {
         tracing::warn!(transaction = id, events, reason = %unavailable, "not stored; the homeserver will send it again");
         Refusal::unavailable(format!("not stored, send it again: {unavailable}"))
     })?;
@@ -60,7 +62,9 @@ fn understand(id: &str, body: &[u8]) -> Result<Transaction, Refusal> {
 }
 
 /// In a task of its own: axum drops a request's future when the caller hangs up, but a half-made store helps nobody.
-async fn store<S: TransactionSink>(sink: Arc<S>, transaction: Transaction) -> Result<(), Unavailable> {
-    let storing = tokio::spawn(async move { sink.accept(transaction).await });
+async fn store<S: TransactionSink>(sink: Arc<S>, transaction: Transaction, trace: Trace) -> Result<(), Unavailable> {
+    let span = tracing::info_span!("transaction", trace_id = trace.id(), span_id = trace.span());
+    let storing = async move { sink.accept(transaction).await };
+    let storing = tokio::spawn(trace.scope(storing).instrument(span));
     storing.await.unwrap_or_else(|_| Err(Unavailable("storing it failed unexpectedly".to_owned())))
 }
