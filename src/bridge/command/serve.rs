@@ -408,7 +408,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings { state_directory: Some(directory.path().to_owned()), ..Settings::default() };
-        let parts = Parts::open(&settings, Mode::Serve).unwrap();
+        let parts = Parts::open(&settings, Mode::Serve).await.unwrap();
         let homeserver = homeserver_routes(&parts);
         let public =
             public_routes(&settings, &parts, None, &fhir_numbers::Numbers::default(), &CancellationToken::new())
