@@ -10,6 +10,8 @@ mod crash;
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/mishaps.rs"]
+mod mishaps;
 #[path = "bridge/page.rs"]
 mod page;
 #[path = "support/postgres.rs"]

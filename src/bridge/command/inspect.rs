@@ -1,16 +1,20 @@
 //! Commands that look at the bridge, also while it runs.
 
-use std::io::Write as _;
+use std::io::Write;
 
 use serde_json::json;
 
 use super::{serve::Parts, settings::Settings};
 use crate::{
     bridge::{
-        engine::Difference,
+        engine::{Difference, FOLLOWED},
         store::{Change, Mode},
     },
-    fhir::server::HistoryOf,
+    fhir::{
+        query::Query,
+        resources::ResourceType,
+        server::{FhirError, FhirServer, HistoryOf, Page},
+    },
     matrix::{Homeserver, Registration},
     service::{
         failure::{Failure, Status},
@@ -18,6 +22,8 @@ use crate::{
     },
 };
 
+/// Versions on a page of what is exported.
+const PAGE: u32 = 1000;
 /// Held work that `status` shows at most.
 const SHOWN: usize = 50;
 
@@ -111,13 +117,42 @@ pub(super) async fn export(settings: &Settings) -> anyhow::Result<()> {
             writeln!(out, "{}", json!({ "message": message }))?;
         }
     }
-    let mut page = parts.fhir.history(HistoryOf::System, None, Some(1000)).await?;
+    let fhir = parts.fhir.as_ref();
+    // A server that does not know the address may take it for a type of which it has nothing.
+    if let Some(page) = if_kept(fhir.history(HistoryOf::System, None, Some(PAGE)).await)?
+        && !page.entries.is_empty()
+    {
+        return write_pages(&mut out, fhir, page).await;
+    }
+    for kind in FOLLOWED.into_iter().chain([ResourceType::AuditEvent]) {
+        let page = match if_kept(fhir.history(HistoryOf::Type(kind), None, Some(PAGE)).await)? {
+            Some(page) => Some(page),
+            // Without a history there are only the newest versions.
+            None => if_kept(fhir.search(kind, &Query::new()).await)?,
+        };
+        if let Some(page) = page {
+            write_pages(&mut out, fhir, page).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a server answered; `None` where it does not do this.
+fn if_kept(answer: Result<Page, FhirError>) -> Result<Option<Page>, FhirError> {
+    match answer {
+        Ok(page) => Ok(Some(page)),
+        Err(FhirError::NotFound(_) | FhirError::NotSupported(_) | FhirError::Invalid(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn write_pages(out: &mut impl Write, fhir: &dyn FhirServer, mut page: Page) -> anyhow::Result<()> {
     loop {
         for entry in &page.entries {
             writeln!(out, "{}", json!({ "resource": entry.resource.members() }))?;
         }
         match page.next {
-            Some(next) => page = parts.fhir.follow(&next).await?,
+            Some(next) => page = fhir.follow(&next).await?,
             None => return Ok(()),
         }
     }

@@ -114,10 +114,21 @@ impl Engine {
             let link = own_link(event, outline).map(Change::LinkMessage);
             let arrival = Change::TakeEvent { event_id, room_id, work: None };
             // The link first: it gives the event its place.
-            return link.into_iter().chain([arrival]).collect();
+            let absence = self.own_absence(event, outline);
+            return link.into_iter().chain([arrival]).chain(absence).collect();
         }
         let work = self.work_for(event, outline);
         vec![Change::TakeEvent { event_id, room_id, work }]
+    }
+
+    /// A look at a room that the bridge itself has left. It does not do so: somebody deleted the room.
+    fn own_absence(&self, event: &Event, outline: &Outline) -> Option<Change> {
+        let of_bot = outline.kind == "m.room.member"
+            && outline.state_key.as_deref() == Some(&*self.names.bot())
+            && event.content::<Value>().ok()?.get("membership")? == "leave";
+        let room = outline.room_id.as_str();
+        let look = of_bot.then(|| work(Side::Matrix, format!("absence {room}"), "absence", &room))?;
+        look.ok().map(Change::Soon)
     }
 
     /// A look at each room in which something happened: more may have happened than was pushed, the more likely where

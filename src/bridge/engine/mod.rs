@@ -13,6 +13,7 @@
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
 //! | [`attendance`] | who comes and goes, and what was read meanwhile |
 //! | [`typing`] | who is writing |
+//! | [`loss`] | rooms that are no more |
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
@@ -24,6 +25,7 @@ mod gaps;
 mod intake;
 mod listen;
 mod lookups;
+mod loss;
 mod marks;
 mod people;
 mod places;
@@ -154,6 +156,8 @@ pub struct Engine {
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
+    /// Held while a ghost is named.
+    naming: [tokio::sync::Mutex<()>; people::NAMING],
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
     /// Traces of the events that this process sent.
@@ -201,6 +205,7 @@ impl Engine {
             last_transaction: AtomicU64::new(0),
             presence,
             named: Mutex::default(),
+            naming: [const { tokio::sync::Mutex::const_new(()) }; people::NAMING],
             failures: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),
             drafts: typing::Drafts::default(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Map, Value};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Done, Engine, Trouble, room_id, user_id};
 use crate::{
@@ -78,7 +78,7 @@ impl Engine {
         // In a space that the team follows, FHIR may not know yet what people have done there since this version.
         let written = resource.last_updated().and_then(|written| written.millis());
         let following = written.filter(|_| self.settings.team_follows_space && openness == Openness::Open);
-        self.seat(&room, &place, &roster, power::of_space, context, following).await?;
+        self.seat(&room, &roster, power::of_space, context, following).await?;
         let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
         // Its conversations have the same members.
         for parameter in ["recipient", "based-on"] {
@@ -119,6 +119,11 @@ impl Engine {
             if bot.state(space, "m.space.child", room.as_str()).await?.as_ref() != Some(&child) {
                 bot.set_state(space, "m.space.child", room.as_str(), &child).await?;
             }
+            // The space may be another one than when the room was made.
+            let parent = thread::tie(&[self.names.server()], true);
+            if own.is_none() && bot.state(&room, "m.space.parent", space.as_str()).await?.as_ref() != Some(&parent) {
+                bot.set_state(&room, "m.space.parent", space.as_str(), &parent).await?;
+            }
         }
         if own.is_some() {
             // Whoever made the room says who is in it and who may do what.
@@ -130,7 +135,7 @@ impl Engine {
         let levels = |users| power::of_room(users, openness == Openness::Closed);
         // The first message is said before the room is closed to those who would say it.
         let changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
-        self.seat(&room, &place, &roster, levels, context, None).await?;
+        self.seat(&room, &roster, levels, context, None).await?;
         Ok(changes)
     }
 
@@ -285,17 +290,13 @@ impl Engine {
     async fn seat(
         &self,
         room: &RoomId,
-        place: &Instance,
         roster: &Roster,
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
         context: Option<Value>,
         following: Option<Millis>,
     ) -> Result<(), Trouble> {
         let bot = self.homeserver.bot();
-        let authority = match bot.authority(room).await {
-            Ok(authority) => authority,
-            Err(error) => return Err(self.lost_room(room, place, error).await),
-        };
+        let authority = bot.authority(room).await?;
         self.set_levels(room, &authority, roster, levels).await?;
         let present = bot.members(room).await?;
         for (user, seat) in roster {
@@ -356,24 +357,6 @@ impl Engine {
             return Ok(());
         }
         self.homeserver.bot().set_levels(room, &wanted).await.map(drop)
-    }
-
-    /// A room that the bridge is no longer in is gone for it: an admin deleted it. It is made anew.
-    async fn lost_room(&self, room: &RoomId, place: &Instance, error: matrix::Error) -> Trouble {
-        if !error.is_forbidden() && !error.is_not_found() {
-            return error.into();
-        }
-        warn!(%place, %room, %error, "the room is gone; it is made anew");
-        let Ok(alias) = <&ruma::RoomAliasId>::try_from(self.names.alias(place).as_str()).map(ToOwned::to_owned) else {
-            return error.into();
-        };
-        if let Err(error) = self.homeserver.bot().delete_alias(&alias).await {
-            return error.into();
-        }
-        match self.commit(vec![Change::UnlinkRoom { room_id: room.to_string() }]).await {
-            Ok(()) => Trouble::Again(format!("the room of {place} was gone")),
-            Err(error) => error.into(),
-        }
     }
 
     /// A ghost accepts at once, and says who it is.

@@ -156,6 +156,7 @@ impl Engine {
             for work in head {
                 let outcome = self.handle(&work, suspect).await;
                 done += 1;
+                let outcome = self.or_gone(lease, outcome).await;
                 match self.settle_work(lease, &work, outcome).await? {
                     After::Next if !set_aside && !stop.is_cancelled() => suspect = false,
                     After::Next => {
@@ -204,6 +205,11 @@ impl Engine {
                 info!(lane = lease.lane, kind = work.kind, failures, reason, "work is tried again");
                 Ok(After::Pause(retry_after.unwrap_or_else(|| back_off(failures)).min(LONGEST_PAUSE)))
             }
+            Err(Trouble::Hopeless(reason)) => {
+                warn!(lane = lease.lane, kind = work.kind, reason, "work is parked until somebody acts");
+                self.commit(vec![Change::Park { seq, reason }]).await?;
+                Ok(After::Next)
+            }
             Err(Trouble::Refused(reason)) => {
                 let tries = work.attempts + 1;
                 warn!(lane = lease.lane, kind = work.kind, tries, reason, "work was refused");
@@ -236,7 +242,8 @@ impl Engine {
         let (trace, payload) = Trace::unstamp(&work.payload);
         let trace = trace.unwrap_or_else(Trace::fresh);
         let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
-        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+        // In a box of its own: all kinds of work are one large future.
+        trace.scope(Box::pin(self.carry_out(work, payload, suspect)).instrument(span)).await
     }
 
     async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
@@ -254,6 +261,8 @@ impl Engine {
             "invitation" => self.answer_invitation(payload).await,
             "member" => self.follow_member(payload).await,
             "receipts" => self.catch_up_on_receipts(payload).await,
+            "absence" => self.look_at_absence(payload).await,
+            "remade" => self.say_remade(payload).await,
             "turn" => self.take_turn_of_time(payload),
             "event" => self.listen(payload, suspect).await,
             "receipt" => self.mark_read(payload, work).await,

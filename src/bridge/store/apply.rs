@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, StoreError};
+use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, StoreError, tick};
 use crate::service::database::{Connection, DatabaseError, Row, Value, values};
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// Longer than any pause between two tries.
+const MUCH_LATER: Millis = 60_000;
 const READY: i64 = 0;
 const WAITING: i64 = 1;
 const PARKED: i64 = 2;
@@ -101,12 +103,14 @@ pub(super) fn take_duty(connection: &Connection, duty: &str, owner: &str, lastin
 /// Ends the leases of a process that is no more. What it was doing may have had its effect.
 pub(super) fn release_all(connection: &Connection) -> Result<()> {
     execute(connection, "DELETE FROM duty", &[])?;
-    execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", &[])
+    execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", &[])?;
+    // What seems to be due much later may have been stored before the clock was set back. To look early does no harm.
+    execute(connection, "UPDATE lane SET due = 0 WHERE due > ?", values![now(connection).saturating_add(MUCH_LATER)])
 }
 
-/// The store's clock: PostgreSQL's own, so that all replicas mean the same.
+/// The store's clock: PostgreSQL's own, so that all replicas mean the same; else this process's, which never goes back.
 fn now(connection: &Connection) -> Millis {
-    connection.now_micros() / 1000
+    if connection.is_shared() { connection.now_micros() / 1000 } else { tick() }
 }
 
 fn from_now(connection: &Connection, time: Duration) -> Millis {

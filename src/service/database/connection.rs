@@ -83,6 +83,11 @@ impl Connection {
         self.began.get()
     }
 
+    /// Whether other replicas may use the database too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Postgres(_))
+    }
+
     /// Statements without values.
     pub(super) fn batch(&self, sql: &str) -> Result<(), DatabaseError> {
         match &self.kind {
