@@ -4,6 +4,8 @@
 
 #[path = "bridge/attendance.rs"]
 mod attendance;
+#[path = "bridge/campaign.rs"]
+mod campaign;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]
@@ -12,6 +14,8 @@ mod directory;
 mod elsewhere;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
+#[path = "bridge/outage.rs"]
+mod outage;
 #[path = "bridge/page.rs"]
 mod page;
 #[path = "support/postgres.rs"]

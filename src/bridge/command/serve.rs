@@ -153,7 +153,10 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     }
 
     let mut servers = Vec::new();
-    for (addresses, routes) in [(&settings.listen, public), (&settings.admin, private)] {
+    let homeserver = homeserver_routes(&parts);
+    for (addresses, routes) in
+        [(&settings.listen, public), (&settings.homeserver_listen, homeserver), (&settings.admin, private)]
+    {
         for address in addresses {
             for listener in listeners::listen(address, &mut inherited)? {
                 servers.push(tokio::spawn(serve(listener, address.clone(), routes.clone(), stop.clone())));
@@ -202,6 +205,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The Application Service API, for the homeserver.
+fn homeserver_routes(parts: &Parts) -> Router {
+    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
+    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
+    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default())
+}
+
 /// The Application Service API, and the embedded FHIR endpoint beside it.
 fn public_routes(
     settings: &Settings,
@@ -210,9 +220,7 @@ fn public_routes(
     numbers: &fhir_numbers::Numbers,
     stop: &CancellationToken,
 ) -> Result<Router, Failure> {
-    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
-    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
-    let routes = server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default());
+    let routes = homeserver_routes(parts);
     if let (Some(client), Some(hook)) = (&parts.elsewhere, hook) {
         return Ok(routes.merge(hooks::router(client.clone(), hook, stop.clone())));
     }
@@ -378,6 +386,38 @@ async fn count(store: Arc<dyn Store>, numbers: Numbers, desk: Option<Arc<Desk>>,
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COUNTING) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use tower::ServiceExt as _;
+
+    async fn status(routes: &Router, path: &str) -> StatusCode {
+        routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn the_homeserver_alone_is_served_no_fhir() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings { state_directory: Some(directory.path().to_owned()), ..Settings::default() };
+        let parts = Parts::open(&settings, Mode::Serve).unwrap();
+        let homeserver = homeserver_routes(&parts);
+        let public =
+            public_routes(&settings, &parts, None, &fhir_numbers::Numbers::default(), &CancellationToken::new())
+                .unwrap();
+        assert_eq!(status(&public, "/fhir/metadata").await, StatusCode::OK);
+        assert_eq!(status(&homeserver, "/fhir/metadata").await, StatusCode::NOT_FOUND);
+        // Without the homeserver's token; what is asked for is there on both.
+        for routes in [&public, &homeserver] {
+            assert_eq!(status(routes, "/_matrix/app/v1/users/x").await, StatusCode::UNAUTHORIZED);
         }
     }
 }

@@ -27,6 +27,9 @@ use crate::{
 pub struct Settings {
     /// Where homeserver and FHIR clients reach the bridge.
     pub listen: Vec<Address>,
+    /// Where the homeserver alone reaches the bridge, when it is on another host or in a container. FHIR is not served
+    /// there, so that it may be another address than a loopback one without tokens for FHIR clients.
+    pub homeserver_listen: Vec<Address>,
     /// Private address of health, metrics and web page; none when empty.
     pub admin: Vec<Address>,
     /// Directory of registration, state and embedded FHIR repository. By default systemd's `$STATE_DIRECTORY`, else
@@ -85,6 +88,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1234)))],
+            homeserver_listen: Vec::new(),
             admin: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1235)))],
             state_directory: None,
             registration: None,

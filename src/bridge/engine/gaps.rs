@@ -106,7 +106,7 @@ impl Engine {
             Some(place) => self.read_on(&room, place, &mut wanted).await?,
             None => false,
         };
-        let mut changes = vec![Change::Cursor { name, value: present }];
+        let mut changes = vec![Change::Cursor { name, value: in_stream(present) }];
         if is_known && wanted.is_empty() {
             return Ok(changes);
         }
@@ -202,5 +202,33 @@ impl Engine {
         missed.reverse();
         let wanted = self.store.unknown_events(wanted.into_iter().collect()).await?;
         Ok((missed, wanted))
+    }
+}
+
+/// The place in the order of arrival that a place in a room stands for.
+///
+/// Synapse's tokens for `/messages` (`t358-522_0_0`) name a depth in the room and a place in the stream, and reading on
+/// from them leaves out what came later and stands deeper: what people of other homeservers say while more is said here.
+/// From `s522_0_0` on everything is read that arrived later. Tokens of other homeservers are used as they are.
+fn in_stream(token: String) -> String {
+    let stream = |token: &str| {
+        let (depth, rest) = token.strip_prefix('t')?.split_once('-')?;
+        let place = rest.split('_').next()?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number(depth) && is_number(place)).then(|| format!("s{rest}"))
+    };
+    stream(&token).unwrap_or(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_stream;
+
+    #[test]
+    fn a_place_in_a_room_of_synapse_becomes_one_in_its_stream() {
+        assert_eq!(in_stream("t358-522_0_0".to_owned()), "s522_0_0");
+        for other in ["s522_0_0", "t358", "t1-m5~2.7_0", "token-1_0"] {
+            assert_eq!(in_stream(other.to_owned()), other);
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, StoreError, tick};
+use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, StoreError};
 use crate::service::database::{Connection, DatabaseError, Row, Value, values};
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Longer than any pause between two tries.
-const MUCH_LATER: Millis = 60_000;
+const MUCH_LATER: Duration = Duration::from_secs(60);
 const READY: i64 = 0;
 const WAITING: i64 = 1;
 const PARKED: i64 = 2;
@@ -105,12 +105,13 @@ pub(super) fn release_all(connection: &Connection) -> Result<()> {
     execute(connection, "DELETE FROM duty", &[])?;
     execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", &[])?;
     // What seems to be due much later may have been stored before the clock was set back. To look early does no harm.
-    execute(connection, "UPDATE lane SET due = 0 WHERE due > ?", values![now(connection).saturating_add(MUCH_LATER)])
+    let much_later = from_now(connection, MUCH_LATER);
+    execute(connection, "UPDATE lane SET due = 0 WHERE due > ?1", values![much_later])
 }
 
-/// The store's clock: PostgreSQL's own, so that all replicas mean the same; else this process's, which never goes back.
+/// The clock by which work is due: PostgreSQL's own, so that all replicas mean the same, else one that nobody sets.
 fn now(connection: &Connection) -> Millis {
-    if connection.is_shared() { connection.now_micros() / 1000 } else { tick() }
+    connection.steady_micros() / 1000
 }
 
 fn from_now(connection: &Connection, time: Duration) -> Millis {

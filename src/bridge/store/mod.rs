@@ -18,10 +18,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use thiserror::Error;
@@ -40,16 +37,6 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-}
-
-/// The present moment for what is due: it goes on evenly when somebody sets the clock while this process runs.
-///
-/// Work that is due by a clock that was set back would wait for hours; leases by one that was set ahead would end
-/// while they are in use.
-pub fn tick() -> Millis {
-    static BEGIN: OnceLock<(Instant, Millis)> = OnceLock::new();
-    let (begin, at) = BEGIN.get_or_init(|| (Instant::now(), now()));
-    at.saturating_add(Millis::try_from(begin.elapsed().as_millis()).unwrap_or(Millis::MAX))
 }
 
 /// Why the store could not do what was asked.

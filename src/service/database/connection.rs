@@ -1,6 +1,6 @@
 //! One connection, to either database, with the few calls that statements need.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::OnceLock, time::Instant};
 
 use super::{DatabaseError, Value, postgres, sqlite, value::Row};
 
@@ -83,9 +83,18 @@ impl Connection {
         self.began.get()
     }
 
-    /// Whether other replicas may use the database too.
-    pub fn is_shared(&self) -> bool {
-        matches!(self.kind, Kind::Postgres(_))
+    /// The present moment for what is due, in microseconds since 1970: by the clock of PostgreSQL, so that replicas
+    /// agree, or by one that goes on evenly when somebody sets that of this machine.
+    ///
+    /// Work that is due by a clock that was set back would wait for hours; leases by one that was set ahead would end
+    /// while they are in use.
+    pub fn steady_micros(&self) -> i64 {
+        static BEGIN: OnceLock<(Instant, i64)> = OnceLock::new();
+        if let Kind::Postgres(_) = self.kind {
+            return self.now_micros();
+        }
+        let (begin, at) = BEGIN.get_or_init(|| (Instant::now(), sqlite::now_micros()));
+        at.saturating_add(i64::try_from(begin.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
 
     /// Statements without values.

@@ -45,8 +45,13 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<rusqlite::Connection>
 
 pub(super) fn begin_writing(connection: &rusqlite::Connection) -> Result<i64, DatabaseError> {
     connection.execute_batch("BEGIN IMMEDIATE").map_err(error)?;
+    Ok(now_micros())
+}
+
+/// This machine's clock, in microseconds since 1970.
+pub(super) fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn execute(
