@@ -4,6 +4,7 @@
   stdenv,
   rustPlatform,
   installShellFiles,
+  postgresql,
 }:
 let
   manifest = lib.importTOML ../Cargo.toml;
@@ -29,13 +30,14 @@ rustPlatform.buildRustPackage {
   cargoLock.lockFile = ../Cargo.lock;
 
   # The tests that federate real Synapses belong to `cargo test` and to the VM tests (checks); here the units of the
-  # library and of the programs are tested, which need nothing but themselves.
+  # library and of the programs are tested, which need nothing but a PostgreSQL to start.
   cargoTestFlags = [
     "--lib"
     "--bins"
   ];
 
   nativeBuildInputs = [ installShellFiles ];
+  nativeCheckInputs = [ postgresql ];
 
   postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     for program in federation-ca federation-proxy federation-lab fhir-bridge; do

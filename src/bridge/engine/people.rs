@@ -291,7 +291,8 @@ impl Engine {
     /// Somebody's ghost is called as they are, if there is one.
     async fn rename(&self, person: &Instance, profile: &Profile) -> Result<(), Trouble> {
         let ghost = user_id(&self.names.ghost(person))?;
-        let in_use = self.named.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&ghost);
+        // Forgotten, so that it is said anew: another replica may have called them otherwise since.
+        let in_use = self.named.lock().unwrap_or_else(PoisonError::into_inner).remove(&ghost).is_some();
         // This process may not have met a ghost that an earlier one made.
         if in_use || self.homeserver.bot().profile(&ghost).await?.is_some() {
             self.ghost(person, ghost, profile).await?;

@@ -75,7 +75,10 @@ impl Engine {
                 limit => self.store.claim(side, limit, self.settings.lease()).await,
             };
             let leases = claimed.unwrap_or_else(|error| {
-                warn!(%error, "no work can be claimed");
+                // A database that is away was spoken of already.
+                if self.store.absence().is_none() {
+                    warn!(%error, "no work can be claimed");
+                }
                 Vec::new()
             });
             let found = !leases.is_empty();
