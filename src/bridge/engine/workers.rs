@@ -144,7 +144,7 @@ impl Engine {
             for work in head {
                 let outcome = self.handle(&work, suspect).await;
                 done += 1;
-                let outcome = self.or_gone(lease, outcome).await;
+                let outcome = Box::pin(self.or_gone(lease, outcome)).await;
                 match self.settle_work(lease, &work, outcome).await? {
                     After::Next if !set_aside && !stop.is_cancelled() => suspect = false,
                     After::Next => {
@@ -224,7 +224,8 @@ impl Engine {
         let (trace, payload) = Trace::unstamp(&work.payload);
         let trace = trace.unwrap_or_else(Trace::fresh);
         let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
-        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+        // On the heap: the futures of all kinds of work together are too large for a stack.
+        trace.scope(Box::pin(self.carry_out(work, payload, suspect)).instrument(span)).await
     }
 
     async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
