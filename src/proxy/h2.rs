@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use tokio::{task::spawn_local, time::Instant};
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
         head::{Field, RequestHead, ResponseHead, connection_names_fields, is_hop_by_hop},
     },
     io::{Stream, Timer},
+    repeated,
     settings::MOST_HEADERS,
     worker::{Presence, Worker},
 };
@@ -302,7 +303,7 @@ impl Client for StreamClient<'_> {
         self.ended = true;
         if !trailers.is_empty() {
             let mut room = [httparse::EMPTY_HEADER; 32];
-            let fields: HeaderMap = trailer_fields(trailers, &mut room).filter_map(trailer).collect();
+            let fields: HeaderMap = trailer_fields(trailers, &mut room).filter_map(repeated::read).collect();
             self.trailers = (!fields.is_empty()).then_some(fields);
         }
     }
@@ -345,8 +346,7 @@ fn response(worker: &Worker, head: &ResponseHead<'_>) -> Response<()> {
     let connection = connection_names_fields(head.fields);
     let mut headers = HeaderMap::with_capacity(head.fields.len());
     for field in head.fields.iter().filter(|field| !is_hop_by_hop(field, head.fields, connection)) {
-        let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else { continue };
-        if let Some(value) = repeated.value(&name, field.value) {
+        if let Some((name, value)) = repeated.field(headers.len(), field) {
             headers.append(name, value);
         }
     }
@@ -354,11 +354,6 @@ fn response(worker: &Worker, head: &ResponseHead<'_>) -> Response<()> {
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response
-}
-
-fn trailer(field: &Field<'_>) -> Option<(HeaderName, HeaderValue)> {
-    let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-    HeaderValue::from_bytes(field.value).ok().map(|value| (name, value))
 }
 
 #[cfg(test)]

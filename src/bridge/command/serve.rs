@@ -20,7 +20,7 @@ use crate::{
         directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
         page::{self, Desk},
-        store::{Mode, Overview, Side, Sqlite, Store},
+        store::{Mode, Overview, Side, SqlStore, Store},
     },
     fhir::{
         client::{
@@ -41,6 +41,7 @@ use crate::{
     },
     service::{
         admin,
+        database::Server,
         failure::Failure,
         files, listeners,
         listeners::{Address, Inherited, Listener},
@@ -76,23 +77,31 @@ pub(super) struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    /// Opens everything; asks no server.
+    /// Opens everything; asks no server but the database.
     ///
     /// # Errors
     /// When a file cannot be opened or the settings do not fit together.
-    pub(super) fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
+    pub(super) async fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
         let state = settings.state()?;
         files::make_directory(&state)?;
         let (registration, origin) = Registration::read_or_make(&settings.registration_file()?, &settings.blueprint())?;
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings::state_file(&state), mode)?);
         let homeserver = Homeserver::new(settings.homeserver.clone(), registration.clone())?;
+        let shared = settings.database.url.as_ref().map(|_| Server::new(&settings.database)).transpose()?;
+        let store: Arc<dyn Store> = Arc::new(match &shared {
+            Some(server) => SqlStore::connect(server, mode).await?,
+            None => SqlStore::open(&settings::state_file(&state), mode).await?,
+        });
+        let base = &settings.fhir.base;
         let (fhir, repository, elsewhere): (Arc<dyn FhirServer>, _, _) = match &settings.fhir.server {
             Some(elsewhere) => {
                 let client = Client::new(elsewhere.clone())?;
                 (Arc::new(client.clone()), None, Some(client))
             }
             None => {
-                let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
+                let repository = match &shared {
+                    Some(server) => Repository::connect(server, base, mode.patience()).await?,
+                    None => Repository::open(&settings::fhir_file(&state), base)?,
+                };
                 (Arc::new(Traced::new(Arc::new(repository.clone()))), Some(repository), None)
             }
         };
@@ -131,7 +140,7 @@ fn instructions(path: &std::path::Path) -> String {
 /// Serves until a signal.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     logs::start(settings.log.format, &settings.log.level)?;
-    let parts = Parts::open(&settings, Mode::Serve)?;
+    let parts = Parts::open(&settings, Mode::Serve).await?;
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
     let hook = hook(&settings)?;
@@ -144,7 +153,10 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     }
 
     let mut servers = Vec::new();
-    for (addresses, routes) in [(&settings.listen, public), (&settings.admin, private)] {
+    let homeserver = homeserver_routes(&parts);
+    for (addresses, routes) in
+        [(&settings.listen, public), (&settings.homeserver_listen, homeserver), (&settings.admin, private)]
+    {
         for address in addresses {
             for listener in listeners::listen(address, &mut inherited)? {
                 servers.push(tokio::spawn(serve(listener, address.clone(), routes.clone(), stop.clone())));
@@ -193,6 +205,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The Application Service API, for the homeserver.
+fn homeserver_routes(parts: &Parts) -> Router {
+    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
+    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
+    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default())
+}
+
 /// The Application Service API, and the embedded FHIR endpoint beside it.
 fn public_routes(
     settings: &Settings,
@@ -201,9 +220,7 @@ fn public_routes(
     numbers: &fhir_numbers::Numbers,
     stop: &CancellationToken,
 ) -> Result<Router, Failure> {
-    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
-    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
-    let routes = server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default());
+    let routes = homeserver_routes(parts);
     if let (Some(client), Some(hook)) = (&parts.elsewhere, hook) {
         return Ok(routes.merge(hooks::router(client.clone(), hook, stop.clone())));
     }
@@ -287,7 +304,11 @@ fn health(engine: &Arc<Engine>) -> admin::Health {
             let part = if side == Side::Matrix { "homeserver" } else { "fhir" };
             (part.to_owned(), format!("{} (for {} s)", absence.reason, absence.since.elapsed().as_secs()))
         };
-        Side::BOTH.into_iter().filter_map(absent).map(sentence).collect()
+        let database = engine
+            .store()
+            .absence()
+            .map(|(time, reason)| ("database".to_owned(), format!("{reason} (for {} s)", time.as_secs())));
+        Side::BOTH.into_iter().filter_map(absent).map(sentence).chain(database).collect()
     })
 }
 
@@ -365,6 +386,38 @@ async fn count(store: Arc<dyn Store>, numbers: Numbers, desk: Option<Arc<Desk>>,
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COUNTING) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use tower::ServiceExt as _;
+
+    async fn status(routes: &Router, path: &str) -> StatusCode {
+        routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn the_homeserver_alone_is_served_no_fhir() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings { state_directory: Some(directory.path().to_owned()), ..Settings::default() };
+        let parts = Parts::open(&settings, Mode::Serve).unwrap();
+        let homeserver = homeserver_routes(&parts);
+        let public =
+            public_routes(&settings, &parts, None, &fhir_numbers::Numbers::default(), &CancellationToken::new())
+                .unwrap();
+        assert_eq!(status(&public, "/fhir/metadata").await, StatusCode::OK);
+        assert_eq!(status(&homeserver, "/fhir/metadata").await, StatusCode::NOT_FOUND);
+        // Without the homeserver's token; what is asked for is there on both.
+        for routes in [&public, &homeserver] {
+            assert_eq!(status(routes, "/_matrix/app/v1/users/x").await, StatusCode::UNAUTHORIZED);
         }
     }
 }

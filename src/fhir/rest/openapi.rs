@@ -48,7 +48,7 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     let mut searches = vec![parameter("_id", "query", some_text()), count()];
     searches.extend(R4.searches(kind).map(|(name, search)| {
         let schema = match search.kind {
-            SearchKind::Date => json!({"type": "string", "example": "ge2026-01-01"}),
+            SearchKind::Date => json!({"type": "string", "minLength": 1, "description": "such as ge2026-01-01"}),
             _ => some_text(),
         };
         parameter(name, "query", schema)
