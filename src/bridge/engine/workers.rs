@@ -156,7 +156,7 @@ impl Engine {
             for work in head {
                 let outcome = self.handle(&work, suspect).await;
                 done += 1;
-                let outcome = self.or_gone(lease, outcome).await;
+                let outcome = Box::pin(self.or_gone(lease, outcome)).await;
                 match self.settle_work(lease, &work, outcome).await? {
                     After::Next if !set_aside && !stop.is_cancelled() => suspect = false,
                     After::Next => {
