@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
 
+#[path = "bridge/bot.rs"]
+mod bot;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]

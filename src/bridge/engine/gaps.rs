@@ -93,7 +93,7 @@ impl Engine {
         if self.store.place_of(room.as_str()).await?.is_none() {
             return Ok(Vec::new());
         }
-        let name = format!("room {room}");
+        let name = place_in(&room);
         let place = self.store.cursor(&name).await?;
         // The next look begins where this one began: nothing falls between them.
         let present = self.homeserver.bot().messages(&room, None, Direction::Backward, 1, Format::Client).await?.start;
@@ -199,6 +199,11 @@ impl Engine {
         let wanted = self.store.unknown_events(wanted.into_iter().collect()).await?;
         Ok((missed, wanted))
     }
+}
+
+/// The name of the cursor that says up to where a room is known.
+pub(super) fn place_in(room: &RoomId) -> String {
+    format!("room {room}")
 }
 
 /// So many seconds from now.

@@ -5,6 +5,7 @@
 //! | [`intake`] | transactions of the homeserver, durable before they are answered |
 //! | [`feed`] | changes of the FHIR server, by cursor |
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
+//! | [`obey`] | what people ask of the bot |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
@@ -22,6 +23,7 @@ mod intake;
 mod listen;
 mod lookups;
 mod marks;
+mod obey;
 mod people;
 mod places;
 mod reconcile;
@@ -136,6 +138,8 @@ pub struct Engine {
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
+    /// Rooms that stand for nothing: whether they are direct chats with the bot, and when that was seen.
+    chats: Mutex<HashMap<OwnedRoomId, (bool, std::time::Instant)>>,
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
     /// Traces of the events that this process sent.
@@ -179,6 +183,7 @@ impl Engine {
             last_transaction: AtomicU64::new(0),
             presence,
             named: Mutex::default(),
+            chats: Mutex::default(),
             failures: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),
             said_no_audit: AtomicBool::new(false),

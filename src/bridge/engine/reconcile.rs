@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Engine, Trouble, feed, listen};
 use crate::{
     bridge::{
+        bot,
         identity::{Instance, Kind},
         mapping::message,
         store::{Change, MessageLink, NewWork, Role, RoomLink, Side},
@@ -126,7 +127,10 @@ impl Engine {
         }
         for (event_id, event) in events {
             let Ok(outline) = event.outline() else { continue };
-            if self.names.is_ours(outline.sender.as_str()) || outline.kind != "m.room.message" || outline.is_redacted()
+            if self.names.is_ours(outline.sender.as_str())
+                || outline.kind != "m.room.message"
+                || outline.is_redacted()
+                || bot::is_command(&event)
             {
                 continue;
             }

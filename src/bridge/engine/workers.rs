@@ -218,7 +218,8 @@ impl Engine {
         let (trace, payload) = Trace::unstamp(&work.payload);
         let trace = trace.unwrap_or_else(Trace::fresh);
         let span = tracing::info_span!("work", trace_id = trace.id(), span_id = trace.span(), kind = work.kind);
-        trace.scope(self.carry_out(work, payload, suspect).instrument(span)).await
+        // Of all that may be done the largest counts; a worker does not carry it on its stack.
+        trace.scope(Box::pin(self.carry_out(work, payload, suspect)).instrument(span)).await
     }
 
     async fn carry_out(&self, work: &Work, payload: &str, suspect: bool) -> Done {
@@ -234,6 +235,8 @@ impl Engine {
             "notice" => self.post_notice(payload).await,
             "gap" => self.fill_gap(payload).await,
             "invitation" => self.answer_invitation(payload).await,
+            "command" => self.obey(payload).await,
+            "answer" => self.answer(payload, suspect).await,
             "event" => self.listen(payload, suspect).await,
             "receipt" => self.mark_read(payload, work).await,
             "reading" => self.move_tasks(payload).await,

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bridge::{
+        bot,
         engine::Trouble,
         identity::{Instance, Kind},
         mapping::{
@@ -313,7 +314,8 @@ impl Look<'_> {
             event_id: outline.event_id.to_string(),
             role,
             sender: self.speaker(outline.sender.as_str()).await?,
-            is_own,
+            // A command to the bot is between the bridge and whoever gave it.
+            is_own: is_own || (resource.is_none() && bot::is_command(event)),
             is_redacted: outline.is_redacted(),
             at: Some(i64::from(outline.origin_server_ts.get())),
             text,
