@@ -74,12 +74,14 @@ async fn the_bot_answers_those_who_may_ask_and_does_it_once() {
     parked_work(&world, &anna, &room).await;
     in_rooms_of_people(&world, &anna, &bob).await;
 
-    // Commands and answers are nobody's messages.
+    // Commands and answers are nobody's messages: not in FHIR, and no difference.
     let everything = world.search("Communication").await;
     let said = format!("{everything:?}");
     for foreign in ["!fhir", "niveau", "linked", "gekoppeld", "hulp"] {
         assert!(!said.contains(foreign), "{foreign}: {said}");
     }
+    let text = world.output(&["reconcile", "CommunicationRequest/t1"]);
+    assert!(text.contains(" 0 differences"), "{text}");
 }
 
 async fn in_a_conversation(world: &World, anna: &Person, bob: &Person, room: &str) {

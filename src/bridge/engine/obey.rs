@@ -17,7 +17,7 @@ use crate::{
         bot::{self, Command, Order},
         identity::{Instance, Kind},
         mapping::{ROOM_ID, power, thread},
-        store::{Change, NewWork, RoomLink, Side, now},
+        store::{Change, NewWork, RoomLink, Side, StoreError, now},
         words::{Language, Word},
     },
     fhir::{resources::Resource, server::Condition},
@@ -35,6 +35,8 @@ const STALE: i64 = 24 * 3_600_000;
 const CHAT: Duration = Duration::from_secs(60);
 /// Rooms of which that is remembered.
 const CHATS: usize = 10_000;
+/// How long an order waits for what stands before it.
+const AFTER_OTHERS: Duration = Duration::from_millis(500);
 /// Members that `who` lists.
 const LISTED: usize = 50;
 /// Parked work that `retry` puts back at once.
@@ -47,6 +49,8 @@ struct Asker {
     room: OwnedRoomId,
     user: OwnedUserId,
     event: String,
+    /// When, by the clock of whoever asks, in milliseconds since 1970.
+    at: i64,
 }
 
 /// What comes of a command: what is to be stored, and what is said.
@@ -98,8 +102,12 @@ impl Engine {
         }
         // Without the prefix it came here by way of a direct chat.
         let Some(words) = bot::addressed(&content).or_else(|| bot::said(&content)) else { return Ok(Vec::new()) };
-        let asker =
-            Asker { room: outline.room_id.clone(), user: outline.sender.clone(), event: outline.event_id.to_string() };
+        let asker = Asker {
+            room: outline.room_id.clone(),
+            user: outline.sender.clone(),
+            event: outline.event_id.to_string(),
+            at: i64::from(outline.origin_server_ts.get()),
+        };
         let outcome = self.do_as_asked(&asker, &Command::read(words)).await?;
         let mut changes = outcome.changes;
         changes.push(answer_work(outline, &asker.event, outcome.text)?);
@@ -205,6 +213,7 @@ impl Engine {
         let present = bot.messages(&asker.room, None, Direction::Backward, 1, Format::Client).await?.start;
         let mut changes = vec![
             Change::Cursor { name: gaps::place_in(&asker.room), value: present },
+            Change::Cursor { name: linked(asker.room.as_str()), value: asker.at.to_string() },
             Change::LinkRoom(RoomLink { room_id: asker.room.to_string(), place: place.to_string() }),
             Change::Cursor { name: unlinked(place), value: String::new() },
         ];
@@ -249,11 +258,25 @@ impl Engine {
         let Some(link) = self.store.place_of(asker.room.as_str()).await? else {
             return Ok(command.say_word(Word::BotNotLinked, "").into());
         };
+        // What was said before is carried first.
+        if !self.store.head(Side::Fhir, &link.room_id, 1).await?.is_empty() {
+            let reason = "what was said before is carried first".to_owned();
+            return Err(Trouble::Busy { reason, retry_after: Some(AFTER_OTHERS) });
+        }
         let mut changes = vec![Change::UnlinkRoom { room_id: link.room_id }];
         if let Ok(place) = Instance::parse(&link.place) {
             changes.push(Change::Cursor { name: unlinked(&place), value: asker.event.clone() });
         }
         Ok(Outcome { changes, text: command.say_word(Word::BotUnlinked, link.place) })
+    }
+
+    /// Since when a room is part of a conversation, in milliseconds since 1970, where somebody linked it; what is
+    /// older and was not carried is not to be.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn linked_since(&self, room: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.store.cursor(&linked(room)).await?.and_then(|at| at.parse().ok()))
     }
 
     /// Whether somebody took a team or conversation out of its room: then none is made for it.
@@ -352,6 +375,11 @@ fn lanes_of(room: &RoomId, place: Option<&str>) -> Vec<String> {
 /// Under this name the store keeps which command took a place out of its room.
 fn unlinked(place: &Instance) -> String {
     format!("unlinked {place}")
+}
+
+/// Under this name the store keeps since when a room is linked.
+fn linked(room: &str) -> String {
+    format!("linked {room}")
 }
 
 /// An answer to an event, given once for a key.

@@ -125,6 +125,7 @@ impl Engine {
                 changes.extend(again(resource));
             }
         }
+        let since = self.linked_since(&link.room_id).await?;
         for (event_id, event) in events {
             let Ok(outline) = event.outline() else { continue };
             if self.names.is_ours(outline.sender.as_str())
@@ -132,6 +133,11 @@ impl Engine {
                 || outline.is_redacted()
                 || bot::is_command(&event)
             {
+                continue;
+            }
+            let said = i64::from(outline.origin_server_ts.get());
+            if since.is_some_and(|since| said < since) && !known.contains_key(&event_id) {
+                // Said before the room was linked.
                 continue;
             }
             if known.get(&event_id).is_some_and(|link| in_fhir.contains(&link.resource)) {
