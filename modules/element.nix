@@ -32,6 +32,8 @@ let
     };
 in
 {
+  imports = [ ./federation-proxy.nix ];
+
   options.services.care-federation.element = mkOption {
     default = { };
     example = literalExpression ''

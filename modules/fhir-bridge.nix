@@ -17,12 +17,11 @@ let
   prefix = "services.care-federation.bridge";
 
   state = "/var/lib/fhir-bridge";
-  # Where the homeserver's unit gets the registration from.
-  registration =
-    if cfg.registrationFile != null then
-      toString cfg.registrationFile
-    else
-      "${state}/registration.yaml";
+  # Of the unit, and in PostgreSQL.
+  user = "fhir-bridge";
+  localUrl = "postgresql:///${user}?user=${user}&host=/run/postgresql";
+  localDatabase = cfg.database == "postgresql" && cfg.databaseCreateLocally;
+  inherit (cfg) registration;
   # Whether the homeserver of the bridge is on this host, so that it can be given the registration.
   isHere = homeserver.enable && homeserver.name == settings.homeserver.server_name;
 
@@ -49,12 +48,12 @@ let
     ];
 
   tcp = lib.filter isTcp settings.listen;
+  urlOf = address: "http://${reached (hostOf address)}:${toString (portOf address)}";
   first = lib.head (tcp ++ [ "127.0.0.1:1234" ]);
-  ownUrl = "http://${reached (hostOf first)}:${toString (portOf first)}";
   homeserverUrl = "http://${bracketed (reached (lib.head homeserver.listenAddresses))}:${toString homeserver.port}";
 
   # Everything that waits on this machine, as far as these modules know.
-  ownAddresses = tcp ++ lib.filter isTcp settings.admin;
+  ownAddresses = tcp ++ lib.filter isTcp (settings.homeserver_listen ++ settings.admin);
   otherAddresses =
     lib.optionals homeserver.enable (
       map (host: "${bracketed host}:${toString homeserver.port}") homeserver.listenAddresses
@@ -86,6 +85,8 @@ let
   credentials = lib.filterAttrs (_: path: path != null) {
     "registration.yaml" = cfg.registrationFile;
     "tokens.toml" = cfg.tokensFile;
+    "viewers.toml" = cfg.viewersFile;
+    database-password = cfg.databasePasswordFile;
     fhir-token = cfg.fhirServer.tokenFile;
     "fhir-certificate.pem" = cfg.fhirServer.certificateFile;
     "fhir-key.pem" = cfg.fhirServer.keyFile;
@@ -94,10 +95,13 @@ let
   # A setting that names a credential, where that was given.
   naming =
     path: name: lib.optionalAttrs (credentials ? ${name}) (lib.setAttrByPath path (given name));
-  written = lib.foldl' lib.recursiveUpdate settings [
+  ofDatabase = if cfg.database == "sqlite" then removeAttrs settings [ "database" ] else settings;
+  written = lib.foldl' lib.recursiveUpdate ofDatabase [
     { state_directory = state; }
     (naming [ "registration" ] "registration.yaml")
     (naming [ "fhir" "tokens_file" ] "tokens.toml")
+    (naming [ "page" "viewers_file" ] "viewers.toml")
+    (naming [ "database" "password_file" ] "database-password")
     (naming [ "fhir" "server" "token_file" ] "fhir-token")
     (naming [ "fhir" "server" "certificate_file" ] "fhir-certificate.pem")
     (naming [ "fhir" "server" "smart" "key_file" ] "fhir-key.pem")
@@ -114,8 +118,8 @@ let
   file = if canRun then checked else unchecked;
 
   unit = import ./lib/hardening.nix // {
-    User = "fhir-bridge";
-    Group = "fhir-bridge";
+    User = user;
+    Group = user;
     StateDirectory = "fhir-bridge";
     StateDirectoryMode = "0700";
   };
@@ -125,6 +129,13 @@ let
   ++ map (name: "matrix-synapse-worker-${name}.service") (
     lib.attrNames config.services.matrix-synapse.workers
   );
+  # The target, of newer releases of NixOS, is reached when users and databases are made too.
+  databaseUnits = lib.optionals localDatabase [
+    "postgresql.service"
+    "postgresql.target"
+  ];
+  # Who must not start before there is a registration.
+  carriers = lib.optionals isHere synapseUnits ++ cfg.registrationUnits;
 in
 {
   imports = [ ./homeserver ];
@@ -157,11 +168,70 @@ in
       '';
     };
 
+    registration = mkOption {
+      type = types.str;
+      readOnly = true;
+      default =
+        if cfg.registrationFile != null then
+          toString cfg.registrationFile
+        else
+          "${state}/registration.yaml";
+      defaultText = lib.literalMD "{option}`registrationFile`, else {file}`${state}/registration.yaml`";
+      description = "Where the registration is. It holds tokens, and only the bridge and root can read it.";
+    };
+
+    registrationUnits = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "container@vvt.service" ];
+      description = ''
+        Units that carry {option}`registration` to a homeserver which is not this host's own: a container with the file
+        bound into it, or a service that copies it. They start after it was made.
+      '';
+    };
+
+    database = mkOption {
+      type = types.enum [
+        "sqlite"
+        "postgresql"
+      ];
+      default = "sqlite";
+      example = "postgresql";
+      description = ''
+        Where the bridge keeps its state and the embedded FHIR store: SQLite files in {file}`${state}`, or PostgreSQL.
+        With {option}`databaseCreateLocally` that is a server on this machine, which the module sets up; else the one in
+        {option}`settings.database.url`. What is in the one is not moved to the other.
+      '';
+    };
+
+    databaseCreateLocally = mkOption {
+      type = types.bool;
+      default = true;
+      example = false;
+      description = ''
+        With {option}`database` `postgresql`: whether to set up PostgreSQL on this machine, with a database of the
+        bridge's own. The bridge reaches it by a Unix socket, where PostgreSQL knows its user; there is no password.
+      '';
+    };
+
+    databasePasswordFile = secrets.mkSecretOption {
+      example = "/etc/secrets/fhir-bridge-database";
+      description = "A file with the password for the PostgreSQL server in {option}`settings.database.url`.";
+    };
+
     tokensFile = secrets.mkSecretOption {
       example = "/etc/secrets/fhir-clients.toml";
       description = ''
         The clients of the embedded FHIR endpoint: a TOML file of tables `[[client]]` with `name`, `token` and `scopes`.
         Without it everybody on this machine may use the endpoint, and it can listen on loopback alone.
+      '';
+    };
+
+    viewersFile = secrets.mkSecretOption {
+      example = "/etc/secrets/bridge-viewers.toml";
+      description = ''
+        Those who may see names and texts on the bridge's web page at {option}`settings.admin`: a TOML file like
+        {option}`tokensFile`. Without it the page has numbers alone.
       '';
     };
 
@@ -201,18 +271,34 @@ in
             ];
             description = "Where the homeserver and FHIR clients reach the bridge.";
           };
+          homeserver_listen = mkOption {
+            type = types.listOf types.str;
+            default = [ ];
+            example = [ "10.0.0.5:1234" ];
+            description = ''
+              Where the homeserver alone reaches the bridge, when it is on another host or in a container; there is no
+              FHIR there. Open the port yourself, on the network interface between the two.
+            '';
+          };
           admin = mkOption {
             type = types.listOf types.str;
             default = [ "127.0.0.1:1235" ];
             example = [ ];
-            description = "`/healthz` and `/metrics`; keep it private.";
+            description = "`/healthz`, `/metrics` and the web page; keep it private.";
           };
           url = mkOption {
             type = types.str;
-            default = ownUrl;
-            defaultText = lib.literalMD "the first address in {option}`listen`";
+            default = urlOf (lib.head (lib.filter isTcp settings.homeserver_listen ++ [ first ]));
+            defaultText = lib.literalMD "the first address in {option}`homeserver_listen`, else in {option}`listen`";
             example = "http://10.0.0.5:1234";
             description = "Where the homeserver reaches the bridge, for a registration that is made.";
+          };
+          database.url = mkOption {
+            type = types.nullOr types.str;
+            default = if localDatabase then localUrl else null;
+            defaultText = lib.literalMD "the database on this machine, with {option}`databaseCreateLocally`";
+            example = "postgresql://fhir-bridge@db.example.nl/fhir-bridge";
+            description = "Where PostgreSQL is, with {option}`database` `postgresql`.";
           };
           homeserver = {
             url = mkOption {
@@ -233,7 +319,7 @@ in
           fhir = {
             base = mkOption {
               type = types.str;
-              default = "${ownUrl}/fhir";
+              default = "${urlOf first}/fhir";
               defaultText = lib.literalMD "`/fhir` at the first address in {option}`listen`";
               example = "https://fhir.vvt.example/fhir";
               description = "The embedded FHIR endpoint's address as its clients call it.";
@@ -264,7 +350,7 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = isHere || cfg.registrationFile != null;
+        assertion = isHere || cfg.registrationFile != null || cfg.registrationUnits != [ ];
         message = ''
           ${prefix}: the homeserver "${settings.homeserver.server_name}" is not on this host, so that its registration cannot be handed over.
           Write services.care-federation.homeserver.enable = true; for the homeserver on this host, or make a
@@ -307,8 +393,32 @@ in
       }
     ]
     ++ [
+      {
+        assertion = cfg.database == "sqlite" || settings.database.url != null;
+        message = ''
+          ${prefix} does not say which PostgreSQL server to use.
+          Write ${prefix}.databaseCreateLocally = true; for one on this machine, or
+          ${prefix}.settings.database.url = "postgresql://fhir-bridge@db.example.nl/fhir-bridge";
+        '';
+      }
+      {
+        assertion = cfg.database == "postgresql" || settings.database.url == null;
+        message = ''
+          ${prefix}.settings.database.url names a PostgreSQL server, but the database is "sqlite".
+          Write ${prefix}.database = "postgresql";
+        '';
+      }
+      {
+        assertion = !localDatabase || settings.database.url == localUrl;
+        message = ''
+          ${prefix}.settings.database.url names a PostgreSQL server elsewhere, but one would be set up on this machine.
+          Write ${prefix}.databaseCreateLocally = false;
+        '';
+      }
       (secrets.notInStore "${prefix}.registrationFile" cfg.registrationFile)
+      (secrets.notInStore "${prefix}.databasePasswordFile" cfg.databasePasswordFile)
       (secrets.notInStore "${prefix}.tokensFile" cfg.tokensFile)
+      (secrets.notInStore "${prefix}.viewersFile" cfg.viewersFile)
       (secrets.notInStore "${prefix}.settings.registration" (settings.registration or null))
       (secrets.notInStore "${prefix}.settings.fhir.tokens_file" (settings.fhir.tokens_file or null))
     ]
@@ -318,12 +428,30 @@ in
       fhir-bridge = lib.mkDefault registration;
     };
 
-    users.users.fhir-bridge = {
+    users.users.${user} = {
       isSystemUser = true;
-      group = "fhir-bridge";
-      description = "fhir-bridge";
+      group = user;
+      description = user;
     };
-    users.groups.fhir-bridge = { };
+    users.groups.${user} = { };
+
+    services.postgresql = lib.mkIf localDatabase {
+      enable = true;
+      ensureDatabases = [ user ];
+      ensureUsers = [
+        {
+          name = user;
+          ensureDBOwnership = true;
+        }
+      ];
+    };
+    # NixOS has not always started it again when it was killed.
+    systemd.services.postgresql = lib.mkIf localDatabase {
+      serviceConfig = {
+        Restart = lib.mkDefault "always";
+        RestartSec = lib.mkDefault "1s";
+      };
+    };
 
     # For `runuser -u fhir-bridge -- fhir-bridge --config /etc/fhir-bridge.toml status`.
     environment.systemPackages = [ cfg.package ];
@@ -333,8 +461,8 @@ in
       description = "Registration of the FHIR bridge, made once";
       documentation = [ "man:fhir-bridge-registration(1)" ];
       # The homeserver takes the file as a credential when it starts.
-      requiredBy = [ "fhir-bridge.service" ] ++ lib.optionals isHere synapseUnits;
-      before = [ "fhir-bridge.service" ] ++ lib.optionals isHere synapseUnits;
+      requiredBy = [ "fhir-bridge.service" ] ++ carriers;
+      before = [ "fhir-bridge.service" ] ++ carriers;
       serviceConfig = unit // {
         Type = "oneshot";
         RemainAfterExit = true;
@@ -347,8 +475,8 @@ in
       documentation = [ "man:fhir-bridge(1)" ];
       wantedBy = [ "multi-user.target" ];
       # Not after the homeserver: what is written to FHIR meanwhile waits, and so does the bridge.
-      wants = [ "network-online.target" ];
-      after = [ "network-online.target" ];
+      wants = [ "network-online.target" ] ++ databaseUnits;
+      after = [ "network-online.target" ] ++ databaseUnits;
       serviceConfig = unit // {
         Type = "notify";
         ExecStart = "${lib.getExe cfg.package} run --config ${file}";

@@ -33,6 +33,24 @@ let
   url = host: port: "http://${host}:${toString port}";
   everywhere = port: "[::]:${toString port}";
 
+  # === bridges ===
+
+  withBridge = lib.filterAttrs (_: organisation: organisation.bridge_port != null) organisations;
+  # The organisations whose bridge runs on this host: on one host all of them, else a homeserver's own.
+  bridgesHere = lib.filterAttrs (name: _: oneHost || cfg.host == name) withBridge;
+  adminPortOf =
+    organisation: lib.defaultTo (organisation.bridge_port + 1) organisation.bridge_admin_port;
+  bridgeOf = organisation: {
+    enable = true;
+    settings = {
+      listen = [ "127.0.0.1:${toString organisation.bridge_port}" ];
+      admin = [ "127.0.0.1:${toString (adminPortOf organisation)}" ];
+    };
+  };
+  # On one host the bridge of this organisation is on the host itself, and its homeserver in a container.
+  isBridged = name: oneHost && name == lib.head (lib.attrNames withBridge ++ [ null ]);
+  inherit (config.services.care-federation.bridge) registration;
+
   # One organisation's homeserver, wherever it runs.
   homeserver = name: {
     services.care-federation.homeserver = {
@@ -46,11 +64,6 @@ let
       egress = url gatewayAddress declaration.proxy.egress_port;
       caCertificate = cfg.caCertificate;
     };
-    # The bridge is beside its homeserver, which gets its registration there.
-    services.care-federation.bridge = lib.mkIf (organisations.${name}.bridge_port != null) {
-      enable = true;
-      settings.listen = [ "127.0.0.1:${toString organisations.${name}.bridge_port}" ];
-    };
     networking.hosts.${gatewayAddress} = names;
   };
 
@@ -63,13 +76,20 @@ let
       hostPath = config.services.care-federation.ca.certificate;
       isReadOnly = true;
     };
+    # The file alone: what else the bridge keeps is none of the container's business.
+    bindMounts.${registration} = lib.mkIf (isBridged name) {
+      hostPath = registration;
+      isReadOnly = true;
+    };
     config = {
       imports = [
         ./homeserver
-        ./fhir-bridge.nix
         (homeserver name)
       ];
-      services.care-federation.homeserver.openFirewall = true;
+      services.care-federation.homeserver = {
+        openFirewall = true;
+        applicationServices = lib.mkIf (isBridged name) { fhir-bridge = registration; };
+      };
       system.stateVersion = lib.mkDefault config.system.stateVersion;
     };
   };
@@ -92,7 +112,16 @@ let
       bridge_port = mkOption {
         type = types.nullOr types.port;
         default = null;
-        description = "Where its FHIR bridge listens, if it has one: on loopback, beside its homeserver.";
+        description = ''
+          Where its FHIR bridge listens, if it has one: on loopback, on the host of its homeserver. In the layout
+          `one-host` one organisation can have a bridge.
+        '';
+      };
+      bridge_admin_port = mkOption {
+        type = types.nullOr types.port;
+        default = null;
+        example = 1235;
+        description = "Where health, metrics and web page of that bridge are, on loopback; by default the port after its own.";
       };
     };
   };
@@ -103,16 +132,32 @@ let
       inherit description;
     };
 
+  # What listens on this host, as declared.
   usedPorts =
     lib.optionals isGateway (lib.attrValues declaration.proxy)
     ++ lib.concatMap (
       organisation: lib.optional (isGateway && organisation.client_port != null) organisation.client_port
-    ) (lib.attrValues organisations);
+    ) (lib.attrValues organisations)
+    ++ lib.optional (
+      isHomeserver && organisations ? ${toString cfg.host}
+    ) organisations.${cfg.host}.homeserver_port
+    ++ lib.concatMap (organisation: [
+      organisation.bridge_port
+      (adminPortOf organisation)
+    ]) (lib.attrValues bridgesHere);
   repeated = lib.attrNames (
     lib.filterAttrs (_: same: lib.length same > 1) (lib.groupBy toString usedPorts)
   );
 in
 {
+  imports = [
+    ./element.nix
+    ./federation-ca.nix
+    ./federation-proxy.nix
+    ./fhir-bridge.nix
+    ./homeserver
+  ];
+
   options.services.care-federation.network = {
     enable = lib.mkEnableOption "a network of organisations that federate";
 
@@ -264,6 +309,13 @@ in
             '';
           }
           {
+            assertion = !oneHost || lib.length (lib.attrNames withBridge) <= 1;
+            message = ''
+              services.care-federation.network.declaration gives ${lib.concatStringsSep " and " (lib.attrNames withBridge)} a bridge each, but on one host there can be one.
+              Take bridge_port away from all but one of them, or use the layout "gateway".
+            '';
+          }
+          {
             assertion = lib.all (name: lib.stringLength name <= 11) names || !oneHost;
             message = ''
               services.care-federation.network.declaration names ${
@@ -341,6 +393,8 @@ in
         lib.mkMerge [
           (homeserver cfg.host)
           {
+            # Beside its homeserver, which gets the registration there.
+            services.care-federation.bridge = lib.mkIf (bridgesHere != { }) (bridgeOf bridgesHere.${cfg.host});
             networking.firewall.interfaces = lib.mkIf (cfg.interface != null) {
               ${cfg.interface}.allowedTCPPorts = [ organisations.${cfg.host}.homeserver_port ];
             };
@@ -357,9 +411,36 @@ in
             prefixLength = 24;
           }
         ];
-        networking.firewall.interfaces.${bridge}.allowedTCPPorts = [ declaration.proxy.egress_port ];
+        networking.firewall.interfaces.${bridge}.allowedTCPPorts = [
+          declaration.proxy.egress_port
+        ]
+        ++ map (name: organisations.${name}.bridge_port) (lib.filter isBridged names);
 
         containers = lib.genAttrs names container;
+
+        services.care-federation.bridge = lib.mkMerge (
+          map (
+            name:
+            let
+              organisation = organisations.${name};
+            in
+            lib.mkMerge [
+              (bridgeOf organisation)
+              {
+                settings = {
+                  # The homeserver calls from its container. FHIR is on loopback alone.
+                  homeserver_listen = [ "${hostAddress}:${toString organisation.bridge_port}" ];
+                  homeserver = {
+                    url = url addressOf.${name} organisation.homeserver_port;
+                    server_name = name;
+                  };
+                };
+                registrationUnits = [ "container@${name}.service" ];
+              }
+            ]
+          ) (lib.filter isBridged names)
+        );
+
         systemd.services = lib.listToAttrs (
           map (
             name:

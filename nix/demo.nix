@@ -30,6 +30,9 @@ let
       users.motd = ''
         A federation of care organisations runs here. In a browser on your own machine:
           http://localhost:${toString (nixpkgs.lib.head clientPorts)}   Element of the first organisation that has one
+        In this machine:
+          curl http://127.0.0.1:1234/fhir/metadata   the FHIR bridge of vvt
+          federation-ca --dir /var/lib/federation-ca show
         The administrators' passwords:
           nixos-container run vvt -- cat /var/lib/care-homeserver-admin/password
       '';

@@ -3,10 +3,17 @@
 let
   inherit (pkgs.stdenv.hostPlatform) system;
   programs = import ./programs.nix pkgs;
+  tests = self.checks.${system};
+  tested = pkgs.lib.extendDerivation true {
+    inherit tests;
+    passthru.tests = tests;
+  } programs.care-federation;
 in
 programs
 // {
-  default = programs.care-federation;
+  # What shows that it works: `nix build .#care-federation.tests.federation`.
+  care-federation = tested;
+  default = tested;
   docs = pkgs.callPackage ./docs.nix { };
   options-doc = pkgs.writeText "nix-options.md" (
     import ./options.nix {

@@ -2,16 +2,28 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
 
+#[path = "bridge/attendance.rs"]
+mod attendance;
 #[path = "bridge/bot.rs"]
 mod bot;
+#[path = "bridge/campaign.rs"]
+mod campaign;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/mishaps.rs"]
+mod mishaps;
+#[path = "bridge/outage.rs"]
+mod outage;
 #[path = "bridge/page.rs"]
 mod page;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "bridge/replicas.rs"]
+mod replicas;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -41,6 +41,11 @@ in
             cp_max = 10;
           };
         };
+        # NixOS has not always started it again when it was killed.
+        systemd.services.postgresql.serviceConfig = {
+          Restart = lib.mkDefault "always";
+          RestartSec = lib.mkDefault "1s";
+        };
         services.postgresql = {
           enable = true;
           # Synapse insists on the C locale; this sets it when the database cluster is made.

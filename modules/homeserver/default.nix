@@ -192,6 +192,9 @@ in
       wants = caUnit;
       after = caUnit;
       unitConfig.ConditionPathExists = toString cfg.caCertificate;
+      # Keep trying: a database that was killed may be away for longer than a few starts take.
+      unitConfig.StartLimitIntervalSec = 0;
+      serviceConfig.RestartSec = lib.mkDefault "1s";
     };
 
     networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall [ cfg.port ];

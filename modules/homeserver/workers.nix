@@ -136,6 +136,8 @@ in
           proxy_http_version 1.1;
           proxy_set_header Connection "";
           proxy_set_header Host $http_host;
+          # Synapse cannot do without where Unix sockets are between: a bridge on this host sends none.
+          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
           # A client's long poll.
           proxy_read_timeout 10m;
           proxy_request_buffering off;
@@ -143,13 +145,29 @@ in
       };
     };
 
-    systemd.services.nginx = {
-      wants = [ synapse.serviceUnit ];
-      after = [ synapse.serviceUnit ];
-    };
-    systemd.services.care-homeserver-admin = lib.mkIf (cfg.admin.user != null) {
-      requires = [ "nginx.service" ];
-      after = [ "nginx.service" ];
-    };
+    # Each comes back when it was killed, however often.
+    systemd.services =
+      lib.mapAttrs' (
+        name: _:
+        lib.nameValuePair "matrix-synapse-worker-${name}" {
+          unitConfig.StartLimitIntervalSec = 0;
+          serviceConfig.RestartSec = lib.mkDefault "1s";
+        }
+      ) synapse.workers
+      // {
+        redis-matrix-synapse.serviceConfig = {
+          Restart = lib.mkDefault "always";
+          RestartSec = lib.mkDefault "1s";
+        };
+        nginx = {
+          wants = [ synapse.serviceUnit ];
+          after = [ synapse.serviceUnit ];
+          serviceConfig.RestartSec = lib.mkForce "1s";
+        };
+        care-homeserver-admin = lib.mkIf (cfg.admin.user != null) {
+          requires = [ "nginx.service" ];
+          after = [ "nginx.service" ];
+        };
+      };
   };
 }

@@ -8,6 +8,7 @@ pub mod definitions;
 pub mod etag;
 pub mod id;
 pub mod instant;
+pub mod numbers;
 pub mod outcome;
 pub mod pages;
 pub mod query;

@@ -9,6 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::{HeaderValue, Method, header};
 use ruma::{
     OwnedUserId, ServerName, UserId,
     api::{
@@ -33,7 +34,7 @@ pub use transport::Repeat;
 
 pub(super) use transport::{Transport, content_type};
 
-use super::{Intent, Registration, intent::Memory};
+use super::{Intent, Registration, intent::Memory, path::encode};
 use crate::service::failure::Failure;
 
 /// The versions that are taken for granted until the homeserver has said its own: all since Matrix 1.1, with
@@ -177,6 +178,25 @@ impl Homeserver {
                 request.headers_mut().values_mut().for_each(|value| value.set_sensitive(true));
                 request.map(Bytes::from)
             })
+            .map_err(|error| Error::Request(error.to_string()))
+    }
+
+    /// The request of a call that ruma does not know, as a user (`None`: as the application service itself).
+    pub(super) fn bare(
+        &self,
+        method: Method,
+        path: &str,
+        query: &str,
+        user: Option<&UserId>,
+    ) -> Result<http::Request<Bytes>, Error> {
+        let user = user.map(|user| format!("&user_id={}", encode(user.as_str()))).unwrap_or_default();
+        let mut token = HeaderValue::try_from(format!("Bearer {}", self.inner.registration.as_token.expose()))
+            .map_err(|error| Error::Request(error.to_string()))?;
+        token.set_sensitive(true);
+        let request = http::Request::builder().method(method).uri(format!("{}{path}?{query}{user}", self.url()));
+        request
+            .header(header::AUTHORIZATION, token)
+            .body(Bytes::new())
             .map_err(|error| Error::Request(error.to_string()))
     }
 

@@ -10,6 +10,7 @@ mod membership;
 mod memory;
 mod messages;
 mod profile;
+mod receipts;
 mod rooms;
 mod state;
 

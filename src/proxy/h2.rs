@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use tokio::{task::spawn_local, time::Instant};
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
         head::{Field, RequestHead, ResponseHead, connection_names_fields, is_hop_by_hop},
     },
     io::{Stream, Timer},
+    repeated,
     settings::MOST_HEADERS,
     worker::{Presence, Worker},
 };
@@ -72,6 +73,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, pr
                 Poll::Pending if presence.is_stopping() && !told => {
                     told = true;
                     connection.graceful_shutdown();
+                    timer.set_in(LINGER);
                 }
                 Poll::Pending => break,
             }
@@ -85,8 +87,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, pr
         }
         while timer.poll_elapsed(cx).is_ready() {
             let now = Instant::now();
-            if open.get() > 0 || idle_since + idle > now {
-                timer.set(if open.get() > 0 { now + idle } else { idle_since + idle });
+            let patience = if told { LINGER } else { idle };
+            if idle_since + patience > now {
+                timer.set(idle_since + patience);
             } else if told {
                 return Poll::Ready(());
             } else {
@@ -131,6 +134,7 @@ async fn serve_request(
     let mut timer = Timer::new(Instant::now() + idle);
     let (prepared, continues) = prepare(&worker, &caller, &request);
     let mut client = StreamClient {
+        worker: &worker,
         body: request.into_body(),
         continues,
         respond,
@@ -165,7 +169,7 @@ async fn serve_request(
 /// Judges a request; gives also whether its client waits for `100 Continue`.
 fn prepare(worker: &Worker, caller: &Caller, request: &Request<RecvStream>) -> (Prepared, bool) {
     let headers = request.headers();
-    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     // Two hosts that differ are one of those messages that two programs read differently (RFC 9113 section 8.3.1).
     let ambiguous = matches!((authority, host), (Some(authority), Some(host)) if authority != host);
@@ -180,7 +184,7 @@ fn prepare(worker: &Worker, caller: &Caller, request: &Request<RecvStream>) -> (
         authority: authority.or(host).unwrap_or_default(),
         fields: &fields,
     };
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let takes_body = matches!(head.method, "POST" | "PUT" | "PATCH");
     let body = match (request.body().is_end_stream(), length) {
         (true, _) if takes_body => Length::Known(0),
@@ -196,12 +200,13 @@ fn prepare(worker: &Worker, caller: &Caller, request: &Request<RecvStream>) -> (
         prepared.decision = Err(Answer::error(status, "there are too many header fields"));
     }
     let expects =
-        headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     (prepared, expects)
 }
 
 /// The client's side of one HTTP/2 stream.
-struct StreamClient {
+struct StreamClient<'a> {
+    worker: &'a Worker,
     body: RecvStream,
     continues: bool,
     respond: SendResponse<Bytes>,
@@ -215,7 +220,7 @@ struct StreamClient {
 
 // === impl StreamClient ===
 
-impl StreamClient {
+impl StreamClient<'_> {
     fn reset(&mut self, reason: Reason) {
         match &mut self.send {
             Some(send) => send.send_reset(reason),
@@ -224,7 +229,7 @@ impl StreamClient {
     }
 }
 
-impl Client for StreamClient {
+impl Client for StreamClient<'_> {
     fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Result<bool, Lost>> {
         if self.body.is_end_stream() {
             return Poll::Ready(Ok(true));
@@ -279,12 +284,12 @@ impl Client for StreamClient {
     }
 
     fn interim(&mut self, head: &ResponseHead<'_>) {
-        let _ = self.respond.send_informational(response(head));
+        let _ = self.respond.send_informational(response(self.worker, head));
     }
 
     fn head(&mut self, head: &ResponseHead<'_>, _to_head: bool) -> Result<(), Lost> {
         let whole = head.body == Length::None;
-        let send = self.respond.send_response(response(head), whole).map_err(|_| Lost::Gone)?;
+        let send = self.respond.send_response(response(self.worker, head), whole).map_err(|_| Lost::Gone)?;
         self.finished = whole;
         self.send = (!whole).then_some(send);
         Ok(())
@@ -298,7 +303,7 @@ impl Client for StreamClient {
         self.ended = true;
         if !trailers.is_empty() {
             let mut room = [httparse::EMPTY_HEADER; 32];
-            let fields: HeaderMap = trailer_fields(trailers, &mut room).filter_map(header).collect();
+            let fields: HeaderMap = trailer_fields(trailers, &mut room).filter_map(repeated::read).collect();
             self.trailers = (!fields.is_empty()).then_some(fields);
         }
     }
@@ -336,11 +341,12 @@ impl Client for StreamClient {
     }
 }
 
-fn response(head: &ResponseHead<'_>) -> Response<()> {
+fn response(worker: &Worker, head: &ResponseHead<'_>) -> Response<()> {
+    let mut repeated = worker.repeated.borrow_mut();
     let connection = connection_names_fields(head.fields);
     let mut headers = HeaderMap::with_capacity(head.fields.len());
     for field in head.fields.iter().filter(|field| !is_hop_by_hop(field, head.fields, connection)) {
-        if let Some((name, value)) = header(field) {
+        if let Some((name, value)) = repeated.field(headers.len(), field) {
             headers.append(name, value);
         }
     }
@@ -348,11 +354,6 @@ fn response(head: &ResponseHead<'_>) -> Response<()> {
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response
-}
-
-fn header(field: &Field<'_>) -> Option<(HeaderName, HeaderValue)> {
-    let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-    HeaderValue::from_bytes(field.value).ok().map(|value| (name, value))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //!
 //! A thread a core ([`worker`]) accepts connections and keeps them: from the first byte to the last a request stays on
 //! one thread and, over HTTP/1.1, in one task. [`tls`] shakes hands, [`h1`] and [`h2`] read requests ([`cork`] gathers
-//! what `h2` writes), [`route`] and [`policy`] judge them, [`forward`] makes them ready, and [`exchange`] carries them to
-//! a homeserver ([`upstream`]) and the response back. [`gate`] bounds what all threads share. [`egress`] is the way out,
-//! [`sites`] serves Element Web, [`watch`] takes over new certificates and members, and [`start`] puts it all together.
+//! what `h2` writes, [`repeated`] shares what it says again and again), [`route`] and [`policy`] judge them,
+//! [`forward`] makes them ready, and [`exchange`] carries them to a homeserver ([`upstream`]) and the response back.
+//! [`gate`] bounds what all threads share. [`egress`] is the way out, [`sites`] serves Element Web, [`watch`] takes
+//! over new certificates and members, and [`start`] puts it all together.
 
 pub mod answer;
 mod certificates;
@@ -20,6 +21,7 @@ pub mod http1;
 mod io;
 mod metrics;
 pub mod policy;
+mod repeated;
 pub mod route;
 pub mod settings;
 pub mod sites;

@@ -35,6 +35,7 @@ use super::{
     io::{Socket, Stream, Watched},
     metrics::Metrics,
     policy::Policy,
+    repeated::Repeated,
     route::{Named, Router},
     settings::Settings,
     tls,
@@ -90,6 +91,36 @@ enum Accepted {
     Unix(StdUnixStream),
 }
 
+// === impl Shared ===
+
+impl Shared {
+    /// Counts a connection as a worker's.
+    fn enter(&self, worker: usize) {
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A connection that was counted as a worker's has ended.
+    fn leave(&self, worker: usize) {
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+// === impl Arrival ===
+
+impl Arrival {
+    /// Makes it a connection of this worker, as which it was counted.
+    fn settle(self, worker: &Rc<Worker>) {
+        match self.socket.watch() {
+            Ok(socket) => worker.take(self.role, socket, self.address, self.connection),
+            Err(_) => worker.shared.leave(worker.index),
+        }
+    }
+}
+
 // === impl Accepted ===
 
 impl Accepted {
@@ -114,6 +145,7 @@ pub(crate) struct Worker {
     index: usize,
     pools: Vec<Pool>,
     ids: Cell<u64>,
+    pub(crate) repeated: RefCell<Repeated>,
     /// The tasks of the open connections, to be woken when the proxy stops.
     present: RefCell<HashMap<u64, Option<Waker>>>,
     left: Notify,
@@ -154,9 +186,11 @@ pub(crate) fn run(
         for door in doors {
             spawn_local(accept(Rc::clone(&worker), door, others.clone()));
         }
-        spawn_local(receive(Rc::clone(&worker), arrivals));
+        let received = spawn_local(receive(Rc::clone(&worker), arrivals));
         spawn_local(tidy(Rc::clone(&worker)));
         worker.shared.stop.cancelled().await;
+        // What other workers passed on before they knew of the stop is served too.
+        let _ = received.await;
         worker.drain().await;
     });
     Ok(())
@@ -168,7 +202,15 @@ impl Worker {
     fn new(shared: Arc<Shared>, index: usize) -> Self {
         let pools = shared.router.servers().iter();
         let pools = pools.map(|server| Pool::new(&server.upstream, &shared.settings.limits)).collect();
-        Self { index, pools, ids: Cell::new(index as u64), present: RefCell::default(), left: Notify::new(), shared }
+        Self {
+            index,
+            pools,
+            ids: Cell::new(index as u64),
+            repeated: RefCell::default(),
+            present: RefCell::default(),
+            left: Notify::new(),
+            shared,
+        }
     }
 
     /// The connections to a server, by its number.
@@ -232,22 +274,24 @@ impl Worker {
         }
     }
 
-    /// A connection that was counted as this worker's has ended.
-    fn leave(&self) {
-        if let Some(load) = self.shared.loads.get(self.index) {
-            load.fetch_sub(1, Relaxed);
-        }
-    }
-
-    fn enter(self: &Rc<Self>) -> Presence {
+    /// Takes a connection. It counts as open from here on, before its task has had its first turn: a worker that stops
+    /// must not end in between.
+    fn take(self: &Rc<Self>, role: Role, socket: Socket, address: Option<IpAddr>, connection: gate::Connection) {
         let id = self.next_id();
         self.present.borrow_mut().insert(id, None);
-        Presence { worker: Rc::clone(self), id }
+        let presence = Presence { worker: Rc::clone(self), id };
+        drop(spawn_local(Rc::clone(self).serve(role, socket, address, connection, presence)));
     }
 
     /// Serves a connection that this worker has taken.
-    async fn serve(self: Rc<Self>, role: Role, socket: Socket, address: Option<IpAddr>, connection: gate::Connection) {
-        let presence = self.enter();
+    async fn serve(
+        self: Rc<Self>,
+        role: Role,
+        socket: Socket,
+        address: Option<IpAddr>,
+        connection: gate::Connection,
+        presence: Presence,
+    ) {
         presence.settle().await;
         match role {
             Role::Egress => Box::pin(egress::serve(self, socket, connection, presence)).await,
@@ -290,7 +334,7 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.worker.present.borrow_mut().remove(&self.id);
-        self.worker.leave();
+        self.worker.shared.leave(self.worker.index);
         self.worker.left.notify_one();
     }
 }
@@ -354,19 +398,20 @@ fn place(
     let own = loads().nth(worker.index).unwrap_or_default();
     let (least, load) = loads().enumerate().min_by_key(|(_, load)| *load).unwrap_or((worker.index, own));
     let target = if load + IMBALANCE < own { least } else { worker.index };
-    if let Some(load) = shared.loads.get(target) {
-        load.fetch_add(1, Relaxed);
-    }
-    match others.get(target).filter(|_| target != worker.index) {
-        None => drop(spawn_local(Rc::clone(worker).serve(role, socket, address, connection))),
-        Some(other) => {
-            // The socket leaves this worker's event queue. Should that fail, the connection is closed.
-            let sent = Accepted::new(socket)
-                .is_ok_and(|socket| other.send(Arrival { role, socket, address, connection }).is_ok());
-            if let (false, Some(load)) = (sent, shared.loads.get(target)) {
-                load.fetch_sub(1, Relaxed);
-            }
-        }
+    shared.enter(target);
+    let Some(other) = others.get(target).filter(|_| target != worker.index) else {
+        return worker.take(role, socket, address, connection);
+    };
+    // The socket leaves this worker's event queue. Should that fail, the connection is closed.
+    let refused = match Accepted::new(socket) {
+        Ok(socket) => other.send(Arrival { role, socket, address, connection }).err(),
+        Err(_) => return shared.leave(target),
+    };
+    if let Some(mpsc::error::SendError(arrival)) = refused {
+        // The other one stops and takes nothing more: it is this worker's after all.
+        shared.leave(target);
+        shared.enter(worker.index);
+        arrival.settle(worker);
     }
 }
 
@@ -378,12 +423,20 @@ fn refuse(socket: &Socket, message: &[u8]) {
     };
 }
 
-/// Takes the connections that other workers pass on.
+/// Takes the connections that other workers pass on. When the proxy stops it takes what is under way, and ends.
 async fn receive(worker: Rc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
-    while let Some(Arrival { role, socket, address, connection }) = arrivals.recv().await {
-        match socket.watch() {
-            Ok(socket) => drop(spawn_local(Rc::clone(&worker).serve(role, socket, address, connection))),
-            Err(_) => worker.leave(),
+    loop {
+        let arrival = tokio::select! {
+            biased;
+            () = worker.shared.stop.cancelled(), if !arrivals.is_closed() => {
+                arrivals.close();
+                continue;
+            }
+            arrival = arrivals.recv() => arrival,
+        };
+        match arrival {
+            Some(arrival) => arrival.settle(&worker),
+            None => return,
         }
     }
 }
@@ -399,8 +452,8 @@ async fn tidy(worker: Rc<Worker>) {
 mod tests {
     use super::*;
 
-    fn size<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
-        size_of::<F>()
+    fn size<A, B, C, D, E, F, G>(_: fn(A, B, C, D, E, F) -> G) -> usize {
+        size_of::<G>()
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod history;
 mod membership;
 mod messages;
+mod operations;
 mod person;
 mod pictures;
 mod ping;

@@ -17,17 +17,22 @@ pub(crate) async fn introduce(world: &World) {
             "identifier": [{ "system": "http://fhir.nl/fhir/NamingSystem/bsn", "value": BSN }] }),
         )
         .await;
-    world
-        .put(json!({ "resourceType": "Practitioner", "id": "Anna", "name": [{ "text": "Anna de Arts" }],
-            "telecom": [{ "system": "other", "value": format!("@anna:{SERVER}"), "extension": [{
-                "url": "http://hl7.org/fhir/StructureDefinition/contactpoint-purpose", "valueString": "matrix-messaging" }] }] }))
-        .await;
+    let mut anna = practitioner("Anna", &format!("@anna:{SERVER}"));
+    anna["name"] = json!([{ "text": "Anna de Arts" }]);
+    world.put(anna).await;
     world
         .put(json!({ "resourceType": "RelatedPerson", "id": "Kees", "patient": { "reference": "Patient/Patient-1" },
             "name": [{ "text": "Kees Groot" }] }))
         .await;
     world.put(team(&["Practitioner/Anna", "RelatedPerson/Kees"])).await;
     world.put(request("t1", "Hoe gaat het met moeder?")).await;
+}
+
+/// A professional with a Matrix user of their own.
+pub(crate) fn practitioner(id: &str, user: &str) -> Value {
+    json!({ "resourceType": "Practitioner", "id": id, "name": [{ "text": id }],
+        "telecom": [{ "system": "other", "value": user, "extension": [{
+            "url": "http://hl7.org/fhir/StructureDefinition/contactpoint-purpose", "valueString": "matrix-messaging" }] }] })
 }
 
 pub(crate) fn team(members: &[&str]) -> Value {

@@ -3,16 +3,19 @@
 { pkgs, self }:
 let
   inherit (pkgs) lib;
-  evaluate =
-    settings:
+  evaluate = evaluateWith self.nixosModules.default;
+  evaluateWith =
+    module: settings:
     (import (pkgs.path + "/nixos/lib/eval-config.nix") {
       inherit lib;
       system = null;
       modules = [
-        self.nixosModules.default
+        module
         settings
         {
           nixpkgs.pkgs = pkgs;
+          # For the containers, which make a package set of their own.
+          nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system;
           # No boot loader and no disks to declare.
           boot.isContainer = true;
           system.stateVersion = "26.05";
@@ -32,17 +35,18 @@ let
 
   sound = import ./sound.nix { inherit pkgs; };
   faulty = import ./faulty.nix { inherit pkgs; };
+  facts = import ./facts.nix { inherit lib evaluate; };
 
   # What is wrong with a case, as sentences; none where it is as it should be.
-  judgeSound =
-    name: settings:
-    let
-      config = evaluate settings;
-    in
-    map (message: "sound.${name} is refused: ${oneLine message}") (complaints config)
-    ++ map (message: "sound.${name} gives a warning: ${oneLine message}") (
+  judgeConfig =
+    what: config:
+    map (message: "${what} is refused: ${oneLine message}") (complaints config)
+    ++ map (message: "${what} gives a warning: ${oneLine message}") (
       lib.filter (lib.hasInfix "care-federation") config.warnings
     );
+  judgeSound = name: settings: judgeConfig "sound.${name}" (evaluate settings);
+  # Each module can be imported by itself.
+  judgeAlone = name: module: judgeConfig "nixosModules.${name}" (evaluateWith module { });
   judgeFaulty =
     name:
     { settings, says }:
@@ -56,7 +60,10 @@ let
       }";
 
   wrong = lib.concatLists (
-    lib.mapAttrsToList judgeSound sound ++ lib.mapAttrsToList judgeFaulty faulty
+    lib.mapAttrsToList judgeAlone self.nixosModules
+    ++ lib.mapAttrsToList judgeSound sound
+    ++ lib.mapAttrsToList judgeFaulty faulty
+    ++ lib.mapAttrsToList (fact: holds: lib.optional (!holds) "it is not so: ${fact}") facts
   );
 
   # Systems that must evaluate to the end.
@@ -72,20 +79,18 @@ let
       configurations: map (machine: machine.config.system.build.toplevel) (lib.attrValues configurations)
     ) (lib.attrValues templates)
     ++ [ self.nixosConfigurations.demo.config.system.build.vm ];
+  counted = lines: lib.concatLines (lines ++ [ "${toString (lib.length lines)} passed, 0 failed" ]);
   evaluated = map (system: builtins.unsafeDiscardStringContext system.drvPath) systems;
 in
 if wrong != [ ] then
   throw "evaluation tests failed:\n${lib.concatMapStringsSep "\n" (sentence: "- ${sentence}") wrong}"
 else
   pkgs.writeText "evaluation" (
-    lib.concatLines (
+    counted (
       map (name: "sound ${name}") (lib.attrNames sound)
       ++ map (name: "faulty ${name}") (lib.attrNames faulty)
+      ++ map (name: "alone ${name}") (lib.attrNames self.nixosModules)
+      ++ lib.attrNames facts
       ++ evaluated
-      ++ [
-        "${
-          toString (lib.length (lib.attrNames sound) + lib.length (lib.attrNames faulty) + lib.length systems)
-        } passed, 0 failed"
-      ]
     )
   )

@@ -139,6 +139,10 @@ in
     settings = homeserver { signingKeyFile = inStore; };
     says = "signingKeyFile is ${inStore}: that is in the Nix store";
   };
+  macaroon-secret-in-store = {
+    settings = homeserver { macaroonSecretFile = inStore; };
+    says = "macaroonSecretFile is ${inStore}: that is in the Nix store";
+  };
   password-in-store = {
     settings = homeserver { admin.passwordFile = inStore; };
     says = "admin.passwordFile is ${inStore}: that is in the Nix store";
@@ -198,6 +202,12 @@ in
     settings = bridge { settings.listen = [ "127.0.0.1:8008" ]; };
     says = "something else waits on 127.0.0.1:8008 already";
   };
+  bridge-for-the-homeserver-on-one-port-twice = {
+    settings = bridge {
+      settings.homeserver_listen = [ "0.0.0.0:1234" ];
+    };
+    says = "something else waits on 0.0.0.0:1234 already";
+  };
   bridge-on-one-port-twice = {
     settings = bridge { settings.admin = [ "127.0.0.1:1234" ]; };
     says = "something else waits on 127.0.0.1:1234 already";
@@ -227,6 +237,40 @@ in
   bridge-tokens-in-store-by-setting = {
     settings = bridge { settings.fhir.tokens_file = "${inStore}"; };
     says = "settings.fhir.tokens_file is ${inStore}: that is in the Nix store";
+  };
+  bridge-on-no-postgresql = {
+    settings = bridge {
+      database = "postgresql";
+      databaseCreateLocally = false;
+    };
+    says = "does not say which PostgreSQL server to use";
+  };
+  bridge-on-two-databases = {
+    settings = bridge { settings.database.url = "postgresql://db.example.nl/bridge"; };
+    says = "names a PostgreSQL server, but the database is \"sqlite\"";
+  };
+  bridge-on-two-servers = {
+    settings = bridge {
+      database = "postgresql";
+      settings.database.url = "postgresql://db.example.nl/bridge";
+    };
+    says = "Write services.care-federation.bridge.databaseCreateLocally = false;";
+  };
+  bridge-database-password-in-store = {
+    settings = bridge { databasePasswordFile = inStore; };
+    says = "bridge.databasePasswordFile is ${inStore}: that is in the Nix store";
+  };
+  bridge-viewers-in-store = {
+    settings = bridge { viewersFile = inStore; };
+    says = "bridge.viewersFile is ${inStore}: that is in the Nix store";
+  };
+  bridge-registration-in-store-by-setting = {
+    settings = bridge { settings.registration = "${inStore}"; };
+    says = "settings.registration is ${inStore}: that is in the Nix store";
+  };
+  key-without-certificate = {
+    settings = proxy { servers.vvt.certificate = null; };
+    says = "has a key without its certificate. Write both.";
   };
   fhir-token-in-store = {
     settings = bridge {
@@ -277,6 +321,34 @@ in
       };
     };
     says = "gives the port 8008 to two services";
+  };
+  bridge-on-the-client-port = {
+    settings = network {
+      declaration = lib.recursiveUpdate (lib.importTOML ../../nix/network.toml) {
+        organisations.vvt.bridge_admin_port = 8003;
+      };
+    };
+    says = "gives the port 8003 to two services";
+  };
+  bridge-on-the-port-of-its-homeserver = {
+    settings = network {
+      layout = "gateway";
+      host = "vvt";
+      interface = "eth1";
+      inherit addresses;
+      declaration = lib.recursiveUpdate (lib.importTOML ../../nix/network.toml) {
+        organisations.vvt.bridge_port = 8038;
+      };
+    };
+    says = "gives the port 8038 to two services";
+  };
+  two-bridges-on-one-host = {
+    settings = network {
+      declaration = lib.recursiveUpdate (lib.importTOML ../../nix/network.toml) {
+        organisations.huisarts.bridge_port = 2234;
+      };
+    };
+    says = "gives huisarts and vvt a bridge each, but on one host there can be one";
   };
   long-container-name = {
     settings = network {

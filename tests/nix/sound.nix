@@ -95,7 +95,50 @@ in
       enable = true;
       openFirewall = true;
       tokensFile = "/etc/secrets/fhir-clients.toml";
+      viewersFile = "/etc/secrets/bridge-viewers.toml";
       settings.listen = [ "[::]:1234" ];
+    };
+  };
+  bridges-on-two-hosts = lib.recursiveUpdate (host "huisarts") {
+    services.care-federation.network.declaration =
+      lib.recursiveUpdate (lib.importTOML ../../nix/network.toml)
+        {
+          organisations.huisarts.bridge_port = 1234;
+        };
+  };
+  bridge-on-postgresql.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+    };
+    bridge = {
+      enable = true;
+      database = "postgresql";
+    };
+  };
+  bridge-on-postgresql-elsewhere.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+      database = "sqlite";
+    };
+    bridge = {
+      enable = true;
+      database = "postgresql";
+      databaseCreateLocally = false;
+      databasePasswordFile = "/etc/secrets/fhir-bridge-database";
+      settings.database.url = "postgresql://fhir-bridge@db.example.nl/fhir-bridge";
+    };
+  };
+  bridge-for-a-container.services.care-federation.bridge = {
+    enable = true;
+    registrationUnits = [ "container@vvt.service" ];
+    settings = {
+      homeserver_listen = [ "10.0.0.5:1234" ];
+      homeserver = {
+        url = "http://10.0.0.6:8008";
+        server_name = "vvt";
+      };
     };
   };
   bridge-between-others.services.care-federation.bridge = {

@@ -244,6 +244,48 @@ fn an_idle_connection_is_told_to_go_away() {
     wait_for("the connection's end", || client.runtime.block_on(async { client.send.clone().ready().await.is_err() }));
 }
 
+#[test]
+fn open_requests_finish_when_the_proxy_stops() {
+    let (release, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let network = Network::with(
+        |_| {},
+        move |received, stream| {
+            let _ = wait.lock().unwrap().recv();
+            echo(received, stream)
+        },
+    );
+    let client = Client::new(&network, "vvt");
+    let asked = client.runtime.spawn({
+        let send = client.send.clone();
+        async move {
+            let request = Request::get("https://vvt/").body(()).unwrap();
+            let (response, _) = send.ready().await.unwrap().send_request(request, true).unwrap();
+            read(response.await.unwrap()).await.unwrap()
+        }
+    });
+    wait_for("the request", || !network.vvt.received().is_empty());
+    let stopping = network.proxy.stopping();
+    let stopper = std::thread::spawn(move || network.proxy.stop());
+    wait_for("the stop", || stopping.is_cancelled());
+    drop(release);
+    let answer = client.runtime.block_on(asked).unwrap();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"-"[..]));
+    // Told to go away, the client has closed.
+    stopper.join().unwrap();
+}
+
+#[test]
+fn a_silent_client_does_not_hold_up_the_stop() {
+    let network = Network::with(|settings| settings.limits.drain_time = "1h".parse().unwrap(), echo);
+    // It acknowledges nothing while nobody waits: this runtime has no thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::with(&network, "vvt", runtime, &h2::client::Builder::new());
+    assert_eq!(client.get("https://vvt/").status, 200);
+    let stopper = std::thread::spawn(move || network.proxy.stop());
+    wait_for("the stop", || stopper.is_finished());
+}
+
 /// More than all sockets on the way and all that the proxy may keep can hold.
 const ENDLESS: usize = 64 * 1024 * 1024;
 

@@ -1,64 +1,10 @@
-from urllib.parse import quote
-
 homeservers = [apotheek_host, huisarts_host, vvt_host]
 anna = "@tester:huisarts"
-purpose = "http://hl7.org/fhir/StructureDefinition/contactpoint-purpose"
-
-
-def fhir(method, path, resource=None):
-    """The answer of the bridge's FHIR endpoint, which must succeed."""
-    command = ["curl", "--silent", "--fail-with-body", "--max-time", "30", "-X", method]
-    if resource is not None:
-        command += ["-H", "Content-Type: application/fhir+json", "-d", json.dumps(resource)]
-    return json.loads(vvt_host.succeed(shlex.join([*command, f"http://127.0.0.1:1234/fhir/{path}"])))
-
-
-def put(kind, resource_id, **content):
-    """Writes a resource."""
-    fhir("PUT", f"{kind}/{resource_id}", {"resourceType": kind, "id": resource_id, **content})
-
-
-def reference(target):
-    """A reference to a resource."""
-    return {"reference": target}
-
-
-def communication(resource_id, text):
-    """Kees says something, in FHIR."""
-    put(
-        "Communication",
-        resource_id,
-        status="completed",
-        sent="2025-12-24T18:30:00.000Z",
-        partOf=[reference("CommunicationRequest/t1")],
-        sender=reference("RelatedPerson/Kees"),
-        payload=[{"contentString": text}],
-    )
-
-
-def communications():
-    """What was said in the conversation, as FHIR has it."""
-    found = fhir("GET", "Communication?part-of=CommunicationRequest/t1&_count=100")
-    return [entry["resource"] for entry in found.get("entry", [])]
-
-
-def text_of(resource):
-    """The text of a Communication."""
-    return resource["payload"][0]["contentString"]
 
 
 def as_anna(method, path, body=None):
     """A request of Anna at her own homeserver."""
     return client(gateway, "huisarts", token, method, path, body)
-
-
-def join(alias):
-    """Anna accepts the invitation to what has this alias; the answer is its room id."""
-    path = f"/directory/room/{quote(f'#_fhir_bridge_{alias}:vvt', safe='')}"
-    retry(lambda _: status(gateway, "huisarts", token, "GET", path) == 200, 60)
-    found = quote(as_anna("GET", path)["room_id"], safe="")
-    retry(lambda _: status(gateway, "huisarts", token, "POST", f"/join/{found}?via=vvt", {}) == 200, 60)
-    return found
 
 
 def messages():
@@ -83,14 +29,7 @@ with subtest("the bridge is up before its homeserver, and takes what is written 
     assert vvt_host.get_unit_property("fhir-bridge.service", "WatchdogUSec") == "30s"
     assert vvt_host.succeed("stat -c '%U %a' /var/lib/fhir-bridge/registration.yaml") == "fhir-bridge 600\n"
     assert "homeserver" in vvt_host.succeed("curl --silent http://127.0.0.1:1235/healthz")
-    put("Patient", "p1", name=[{"family": "Kanarie"}])
-    matrix = {
-        "system": "other",
-        "value": anna,
-        "extension": [{"url": purpose, "valueString": "matrix-messaging"}],
-    }
-    put("Practitioner", "Anna", name=[{"text": "Anna de Arts"}], telecom=[matrix])
-    put("RelatedPerson", "Kees", patient=reference("Patient/p1"), name=[{"text": "Kees Groot"}])
+    put_people(vvt_host, anna)
 
 with subtest("its homeserver knows it, and nobody had to tell"):
     registration = vvt_host.succeed("sha256sum /var/lib/fhir-bridge/registration.yaml")
@@ -103,37 +42,23 @@ with subtest("its homeserver knows it, and nobody had to tell"):
     token = register(huisarts_host, "http://huisarts-host:8028")
 
 with subtest("a CareTeam is a space, a CommunicationRequest a room in it, for a user of another homeserver"):
-    put(
-        "CareTeam",
-        "team1",
-        status="active",
-        subject=reference("Patient/p1"),
-        participant=[{"member": reference(member)} for member in ["Practitioner/Anna", "RelatedPerson/Kees"]],
-    )
-    put(
-        "CommunicationRequest",
-        "t1",
-        status="active",
-        subject=reference("Patient/p1"),
-        requester=reference("RelatedPerson/Kees"),
-        recipient=[reference("CareTeam/team1")],
-        payload=[{"contentString": "Hoe gaat het met moeder?"}],
-    )
-    space, room = join("careteam-team1"), join("communicationrequest-t1")
+    put_conversation(vvt_host)
+    space = join_alias(gateway, "huisarts", token, "careteam-team1")
+    room = join_alias(gateway, "huisarts", token, "communicationrequest-t1")
     created = as_anna("GET", f"/rooms/{space}/state/m.room.create")
     assert created["type"] == "m.space", created
     as_anna("GET", f"/rooms/{space}/state/m.space.child/{room}")
 
 with subtest("a Communication is a message that she reads"):
-    communication("m1", "Het gaat goed.")
+    communication(vvt_host, "m1", "Het gaat goed.")
     ghost = "@_fhir_bridge_relatedperson-_kees:vvt"
     expected = [(ghost, "Hoe gaat het met moeder?"), (ghost, "Het gaat goed.")]
     retry(lambda _: messages() == expected, 60)
 
 with subtest("her answer is a Communication"):
     event = answer("Fijn, dank!")
-    retry(lambda _: "Fijn, dank!" in map(text_of, communications()), 60)
-    [written] = [resource for resource in communications() if text_of(resource) == "Fijn, dank!"]
+    retry(lambda _: "Fijn, dank!" in map(text_of, communications(vvt_host)), 60)
+    [written] = [resource for resource in communications(vvt_host) if text_of(resource) == "Fijn, dank!"]
     assert written["sender"]["reference"] == "Practitioner/Anna", written
     assert {"system": "https://matrix.org/event-id", "value": event} in written["identifier"], written
 
@@ -142,10 +67,10 @@ with subtest("a bridge that was killed comes back, and what was said meanwhile a
     answer("Tot morgen.")
     vvt_host.wait_for_unit("fhir-bridge.service")
     vvt_host.wait_until_succeeds("curl --silent --fail http://127.0.0.1:1235/healthz", timeout=60)
-    communication("m2", "Dag Anna.")
-    retry(lambda _: "Tot morgen." in map(text_of, communications()), 60)
+    communication(vvt_host, "m2", "Dag Anna.")
+    retry(lambda _: "Tot morgen." in map(text_of, communications(vvt_host)), 60)
     retry(lambda _: messages()[-1] == (ghost, "Dag Anna."), 60)
-    assert [text_of(resource) for resource in communications()].count("Tot morgen.") == 1
+    assert [text_of(resource) for resource in communications(vvt_host)].count("Tot morgen.") == 1
     assert [text for _, text in messages()].count("Dag Anna.") == 1
 
 with subtest("the registration is kept, and both sides agree"):

@@ -48,6 +48,13 @@ with subtest("it renews with its certificate, without the token, and its service
     newcomer.succeed("rm /run/uses-certificate-reloaded", "systemctl start federation-ca-client.service")
     newcomer.wait_until_succeeds("test -e /run/uses-certificate-reloaded")
 
+with subtest("the units that enrol and reload may do no more than they must"):
+    ratings = {
+        unit: exposure(newcomer, unit) for unit in ["federation-ca-client.service", "federation-ca-reload.service"]
+    }
+    assert ratings["federation-ca-client.service"] <= 1.5, ratings
+    print(f"exposure by systemd-analyze security: {ratings}")
+
 with subtest("a used token is worth nothing"):
     newcomer.succeed(f"(umask 077; echo {token} > /tmp/token)")
     said = newcomer.fail(

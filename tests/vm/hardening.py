@@ -1,16 +1,6 @@
-import re
-
 homeservers = [apotheek_host, huisarts_host, vvt_host]
 start_all()
 hand_out_ca(gateway, homeservers)
-
-
-def exposure(machine, unit):
-    """How `systemd-analyze security` rates a unit: 0 is best, 10 worst."""
-    rated = machine.succeed(f"systemd-analyze security --no-pager {unit} | tail -n 1")
-    found = re.search(r"exposure level for \S+: ([0-9.]+)", rated)
-    assert found, rated
-    return float(found.group(1))
 
 
 with subtest("no unit may do more than it must"):

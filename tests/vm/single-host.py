@@ -29,3 +29,14 @@ with subtest("federation works: the scenario of federation-lab"):
 with subtest("Element is there and knows its homeserver"):
     machine.succeed("curl --silent --fail http://localhost:8003/ | grep -i '<html'")
     machine.succeed("curl --silent --fail http://localhost:8003/config.json | grep vvt.localhost")
+
+with subtest("the bridge is on the host, where FHIR is, and its homeserver in a container knows it"):
+    machine.wait_for_unit("fhir-bridge.service")
+    machine.succeed("curl --silent --fail http://127.0.0.1:1234/fhir/metadata | grep CapabilityStatement")
+    # Well when bridge and homeserver reach each other.
+    machine.wait_until_succeeds("curl --silent --fail http://127.0.0.1:1235/healthz", timeout=120)
+    said = machine.succeed("runuser -u fhir-bridge -- fhir-bridge --config /etc/fhir-bridge.toml check-config")
+    assert "reach each other" in said, said
+    inside = "nixos-container run vvt -- "
+    machine.succeed(f"cmp <({inside} cat /var/lib/fhir-bridge/registration.yaml) /var/lib/fhir-bridge/registration.yaml")
+    machine.fail(f"{inside} curl --silent --fail --max-time 10 http://10.231.83.1:1234/fhir/metadata")

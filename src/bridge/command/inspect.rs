@@ -1,16 +1,20 @@
 //! Commands that look at the bridge, also while it runs.
 
-use std::io::Write as _;
+use std::io::Write;
 
 use serde_json::json;
 
 use super::{serve::Parts, settings::Settings};
 use crate::{
     bridge::{
-        engine::Difference,
+        engine::{Difference, FOLLOWED},
         store::{Change, Mode},
     },
-    fhir::server::HistoryOf,
+    fhir::{
+        query::Query,
+        resources::ResourceType,
+        server::{FhirError, FhirServer, HistoryOf, Page},
+    },
     matrix::{Homeserver, Registration},
     service::{
         failure::{Failure, Status},
@@ -18,6 +22,8 @@ use crate::{
     },
 };
 
+/// Versions on a page of what is exported.
+const PAGE: u32 = 1000;
 /// Held work that `status` shows at most.
 const SHOWN: usize = 50;
 
@@ -46,7 +52,7 @@ pub(super) async fn check(settings: &Settings, offline: bool) -> anyhow::Result<
 
 /// Shows what is linked and what is to be done.
 pub(super) async fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let (overview, held) = (parts.store.overview().await?, parts.store.held(SHOWN).await?);
     if as_json {
         println!("{}", json!({ "overview": overview, "held": held }));
@@ -65,7 +71,7 @@ pub(super) async fn status(settings: &Settings, as_json: bool) -> anyhow::Result
 
 /// Puts parked work back.
 pub(super) async fn retry(settings: &Settings, number: Option<i64>) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let before = parts.store.overview().await?.parked;
     parts.store.commit(vec![Change::Retry { seq: number }]).await?;
     let after = parts.store.overview().await?.parked;
@@ -78,7 +84,7 @@ pub(super) async fn retry(settings: &Settings, number: Option<i64>) -> anyhow::R
 
 /// Compares both sides.
 pub(super) async fn reconcile(settings: &Settings, only: Option<&str>, repair: bool) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let report = parts.engine.reconcile(only, repair).await?;
     for difference in &report.differences {
         match difference {
@@ -102,7 +108,7 @@ pub(super) async fn reconcile(settings: &Settings, only: Option<&str>, repair: b
 
 /// Writes rooms, messages and every version of every resource as lines of JSON.
 pub(super) async fn export(settings: &Settings) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let mut out = std::io::stdout().lock();
     for room in parts.store.rooms().await? {
         writeln!(out, "{}", json!({ "room": room }))?;
@@ -111,24 +117,53 @@ pub(super) async fn export(settings: &Settings) -> anyhow::Result<()> {
             writeln!(out, "{}", json!({ "message": message }))?;
         }
     }
-    let mut page = parts.fhir.history(HistoryOf::System, None, Some(1000)).await?;
+    let fhir = parts.fhir.as_ref();
+    // A server that does not know the address may take it for a type of which it has nothing.
+    if let Some(page) = if_kept(fhir.history(HistoryOf::System, None, Some(PAGE)).await)?
+        && !page.entries.is_empty()
+    {
+        return write_pages(&mut out, fhir, page).await;
+    }
+    for kind in FOLLOWED.into_iter().chain([ResourceType::AuditEvent]) {
+        let page = match if_kept(fhir.history(HistoryOf::Type(kind), None, Some(PAGE)).await)? {
+            Some(page) => Some(page),
+            // Without a history there are only the newest versions.
+            None => if_kept(fhir.search(kind, &Query::new()).await)?,
+        };
+        if let Some(page) = page {
+            write_pages(&mut out, fhir, page).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a server answered; `None` where it does not do this.
+fn if_kept(answer: Result<Page, FhirError>) -> Result<Option<Page>, FhirError> {
+    match answer {
+        Ok(page) => Ok(Some(page)),
+        Err(FhirError::NotFound(_) | FhirError::NotSupported(_) | FhirError::Invalid(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn write_pages(out: &mut impl Write, fhir: &dyn FhirServer, mut page: Page) -> anyhow::Result<()> {
     loop {
         for entry in &page.entries {
             writeln!(out, "{}", json!({ "resource": entry.resource.members() }))?;
         }
         match page.next {
-            Some(next) => page = parts.fhir.follow(&next).await?,
+            Some(next) => page = fhir.follow(&next).await?,
             None => return Ok(()),
         }
     }
 }
 
 /// The parts beside a running bridge; makes nothing.
-fn open(settings: &Settings) -> Result<Parts, Failure> {
+async fn open(settings: &Settings) -> Result<Parts, Failure> {
     let state = settings.state()?;
-    if !super::settings::state_file(&state).exists() {
+    if settings.database.url.is_none() && !super::settings::state_file(&state).exists() {
         return Err(Failure::new(Status::NoInput, format!("there is no state of a bridge in {}", state.display()))
             .remedy("Name the right directory with --state-directory, or start the bridge first."));
     }
-    Parts::open(settings, Mode::Visit)
+    Parts::open(settings, Mode::Visit).await
 }

@@ -1,6 +1,7 @@
 //! `fhir-bridge run` and `fhir-bridge registration`.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Duration,
 };
@@ -19,13 +20,14 @@ use crate::{
         directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
         page::{self, Desk},
-        store::{Mode, Overview, Side, Sqlite, Store},
+        store::{Mode, Overview, Side, SqlStore, Store},
     },
     fhir::{
         client::{
             self, Client,
             hooks::{self, Hook},
         },
+        numbers as fhir_numbers,
         repository::Repository,
         rest::{Rest, access::Access},
         server::FhirServer,
@@ -39,6 +41,7 @@ use crate::{
     },
     service::{
         admin,
+        database::Server,
         failure::Failure,
         files, listeners,
         listeners::{Address, Inherited, Listener},
@@ -50,6 +53,8 @@ use crate::{
 
 /// How often the numbers for metrics are read.
 const COUNTING: Duration = Duration::from_secs(2);
+/// How often the embedded repository is measured: its types are counted one by one.
+const MEASURING: Duration = Duration::from_secs(30);
 /// How long requests in hand may take when the program stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -72,23 +77,31 @@ pub(super) struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    /// Opens everything; asks no server.
+    /// Opens everything; asks no server but the database.
     ///
     /// # Errors
     /// When a file cannot be opened or the settings do not fit together.
-    pub(super) fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
+    pub(super) async fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
         let state = settings.state()?;
         files::make_directory(&state)?;
         let (registration, origin) = Registration::read_or_make(&settings.registration_file()?, &settings.blueprint())?;
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings::state_file(&state), mode)?);
         let homeserver = Homeserver::new(settings.homeserver.clone(), registration.clone())?;
+        let shared = settings.database.url.as_ref().map(|_| Server::new(&settings.database)).transpose()?;
+        let store: Arc<dyn Store> = Arc::new(match &shared {
+            Some(server) => SqlStore::connect(server, mode).await?,
+            None => SqlStore::open(&settings::state_file(&state), mode).await?,
+        });
+        let base = &settings.fhir.base;
         let (fhir, repository, elsewhere): (Arc<dyn FhirServer>, _, _) = match &settings.fhir.server {
             Some(elsewhere) => {
                 let client = Client::new(elsewhere.clone())?;
                 (Arc::new(client.clone()), None, Some(client))
             }
             None => {
-                let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
+                let repository = match &shared {
+                    Some(server) => Repository::connect(server, base, mode.patience()).await?,
+                    None => Repository::open(&settings::fhir_file(&state), base)?,
+                };
                 (Arc::new(Traced::new(Arc::new(repository.clone()))), Some(repository), None)
             }
         };
@@ -127,12 +140,12 @@ fn instructions(path: &std::path::Path) -> String {
 /// Serves until a signal.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     logs::start(settings.log.format, &settings.log.level)?;
-    let parts = Parts::open(&settings, Mode::Serve)?;
+    let parts = Parts::open(&settings, Mode::Serve).await?;
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
     let hook = hook(&settings)?;
-    let public = public_routes(&settings, &parts, hook.as_ref(), &stop)?;
     let registry = Numbers::default();
+    let public = public_routes(&settings, &parts, hook.as_ref(), &registry.fhir, &stop)?;
     let desk = Desk::new(Arc::clone(&parts.engine), &settings.page, &settings.admin, stop.clone())?;
     let mut private = admin::router(Arc::new(registry.registry()), health(&parts.engine));
     if let Some(desk) = &desk {
@@ -140,7 +153,10 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     }
 
     let mut servers = Vec::new();
-    for (addresses, routes) in [(&settings.listen, public), (&settings.admin, private)] {
+    let homeserver = homeserver_routes(&parts);
+    for (addresses, routes) in
+        [(&settings.listen, public), (&settings.homeserver_listen, homeserver), (&settings.admin, private)]
+    {
         for address in addresses {
             for listener in listeners::listen(address, &mut inherited)? {
                 servers.push(tokio::spawn(serve(listener, address.clone(), routes.clone(), stop.clone())));
@@ -155,7 +171,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     info!(fhir = base, "serving");
     systemd::ready("serving");
     let helpers = [
-        tokio::spawn(attend_fhir(Arc::clone(&parts.fhir), parts.repository.clone(), settings.clone(), stop.clone())),
+        tokio::spawn(attend_fhir(
+            Arc::clone(&parts.fhir),
+            parts.repository.clone(),
+            settings.clone(),
+            registry.fhir.clone(),
+            stop.clone(),
+        )),
         tokio::spawn(keep_hook(parts.elsewhere.clone(), hook, stop.clone())),
         tokio::spawn(systemd::pat_watchdog(stop.clone())),
         tokio::spawn(count(Arc::clone(&parts.store), registry, desk, stop.clone())),
@@ -183,16 +205,22 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The Application Service API, for the homeserver.
+fn homeserver_routes(parts: &Parts) -> Router {
+    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
+    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
+    server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default())
+}
+
 /// The Application Service API, and the embedded FHIR endpoint beside it.
 fn public_routes(
     settings: &Settings,
     parts: &Parts,
     hook: Option<&Hook>,
+    numbers: &fhir_numbers::Numbers,
     stop: &CancellationToken,
 ) -> Result<Router, Failure> {
-    let intake = Arc::new(Intake(Arc::clone(&parts.engine)));
-    let guide = Arc::new(Guide(Arc::clone(&parts.engine)));
-    let routes = server::router(parts.registration.hs_token.clone(), intake, guide, Limits::default());
+    let routes = homeserver_routes(parts);
     if let (Some(client), Some(hook)) = (&parts.elsewhere, hook) {
         return Ok(routes.merge(hooks::router(client.clone(), hook, stop.clone())));
     }
@@ -201,7 +229,7 @@ fn public_routes(
     }
     let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
     let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir.base, access, settings.fhir.body_bytes);
-    Ok(routes.merge(fhir.router()))
+    Ok(routes.merge(fhir.counting(numbers.clone()).router()))
 }
 
 /// Where a FHIR server elsewhere is asked to call, with a secret that is made if there is none.
@@ -228,11 +256,31 @@ async fn attend_fhir(
     fhir: Arc<dyn FhirServer>,
     repository: Option<Repository>,
     settings: Settings,
+    numbers: fhir_numbers::Numbers,
     stop: CancellationToken,
 ) {
     let Some(repository) = repository else { return say_shortcomings(fhir.as_ref()).await };
-    if let Err(error) = subscriptions::deliver(repository, settings.fhir.hooks, stop).await {
+    let file = settings.state().ok().map(|state| settings::fhir_file(&state));
+    let measuring = measure(fhir, file, numbers.clone(), stop.clone());
+    let delivering = subscriptions::deliver(repository, settings.fhir.hooks, numbers, stop);
+    if let (Err(error), ()) = tokio::join!(delivering, measuring) {
         warn!(%error, "subscribers are not told of changes");
+    }
+}
+
+/// Counts what the embedded repository keeps, now and then.
+async fn measure(
+    fhir: Arc<dyn FhirServer>,
+    file: Option<PathBuf>,
+    numbers: fhir_numbers::Numbers,
+    stop: CancellationToken,
+) {
+    loop {
+        numbers.measure(fhir.as_ref(), file.as_deref()).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(MEASURING) => {}
+        }
     }
 }
 
@@ -256,7 +304,11 @@ fn health(engine: &Arc<Engine>) -> admin::Health {
             let part = if side == Side::Matrix { "homeserver" } else { "fhir" };
             (part.to_owned(), format!("{} (for {} s)", absence.reason, absence.since.elapsed().as_secs()))
         };
-        Side::BOTH.into_iter().filter_map(absent).map(sentence).collect()
+        let database = engine
+            .store()
+            .absence()
+            .map(|(time, reason)| ("database".to_owned(), format!("{reason} (for {} s)", time.as_secs())));
+        Side::BOTH.into_iter().filter_map(absent).map(sentence).chain(database).collect()
     })
 }
 
@@ -285,6 +337,7 @@ struct Numbers {
     rooms: Gauge,
     messages: Gauge,
     events: Gauge,
+    fhir: fhir_numbers::Numbers,
     last: Arc<Mutex<Overview>>,
 }
 
@@ -297,6 +350,7 @@ impl Numbers {
         registry.register("rooms", "Spaces and rooms that stand for a resource", self.rooms.clone());
         registry.register("message_events", "Events that belong to a resource", self.messages.clone());
         registry.register("events", "Events that were taken in", self.events.clone());
+        self.fhir.register(&mut registry);
         registry
     }
 
@@ -332,6 +386,38 @@ async fn count(store: Arc<dyn Store>, numbers: Numbers, desk: Option<Arc<Desk>>,
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COUNTING) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{
+        body::Body,
+        http::{Request, StatusCode},
+    };
+    use tower::ServiceExt as _;
+
+    async fn status(routes: &Router, path: &str) -> StatusCode {
+        routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn the_homeserver_alone_is_served_no_fhir() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings { state_directory: Some(directory.path().to_owned()), ..Settings::default() };
+        let parts = Parts::open(&settings, Mode::Serve).unwrap();
+        let homeserver = homeserver_routes(&parts);
+        let public =
+            public_routes(&settings, &parts, None, &fhir_numbers::Numbers::default(), &CancellationToken::new())
+                .unwrap();
+        assert_eq!(status(&public, "/fhir/metadata").await, StatusCode::OK);
+        assert_eq!(status(&homeserver, "/fhir/metadata").await, StatusCode::NOT_FOUND);
+        // Without the homeserver's token; what is asked for is there on both.
+        for routes in [&public, &homeserver] {
+            assert_eq!(status(routes, "/_matrix/app/v1/users/x").await, StatusCode::UNAUTHORIZED);
         }
     }
 }

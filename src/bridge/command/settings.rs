@@ -13,6 +13,7 @@ use crate::{
     fhir::{client, subscriptions},
     matrix::{homeserver, registration::Blueprint},
     service::{
+        database,
         failure::{Failure, Status},
         files::{self, Base},
         listeners::Address,
@@ -26,6 +27,9 @@ use crate::{
 pub struct Settings {
     /// Where homeserver and FHIR clients reach the bridge.
     pub listen: Vec<Address>,
+    /// Where the homeserver alone reaches the bridge, when it is on another host or in a container. FHIR is not served
+    /// there, so that it may be another address than a loopback one without tokens for FHIR clients.
+    pub homeserver_listen: Vec<Address>,
     /// Private address of health, metrics and web page; none when empty.
     pub admin: Vec<Address>,
     /// Directory of registration, state and embedded FHIR repository. By default systemd's `$STATE_DIRECTORY`, else
@@ -36,6 +40,8 @@ pub struct Settings {
     pub registration: Option<PathBuf>,
     /// The address at which the homeserver reaches the bridge, for a registration that is made.
     pub url: String,
+    /// PostgreSQL instead of SQLite files in the state directory; several bridges may share it.
+    pub database: database::Settings,
     /// The homeserver.
     pub homeserver: homeserver::Settings,
     /// The FHIR side.
@@ -82,10 +88,12 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1234)))],
+            homeserver_listen: Vec::new(),
             admin: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1235)))],
             state_directory: None,
             registration: None,
             url: "http://127.0.0.1:1234".to_owned(),
+            database: database::Settings::default(),
             // The engine tries again itself, and looks first whether a call had its effect.
             homeserver: homeserver::Settings { patience_seconds: 0, ..homeserver::Settings::default() },
             fhir: FhirSettings::default(),
@@ -133,6 +141,10 @@ impl Settings {
         if self.engine.tries == 0 {
             return refuse("engine.tries: expected 1 or more");
         }
+        if self.engine.lease_seconds < 3 {
+            return refuse("engine.lease_seconds: expected 3 or more");
+        }
+        self.database.check()?;
         if self.engine.poll_seconds == 0 {
             return refuse("engine.poll_seconds: expected 1 or more");
         }

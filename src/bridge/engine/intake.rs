@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ruma::{
@@ -48,6 +49,7 @@ impl TransactionSink for Intake {
         debug!(events = transaction.events.len(), "a transaction of the homeserver");
         engine.commit(changes).await.map_err(|error| {
             warn!(%error, "a transaction could not be stored; the homeserver will send it again");
+            engine.missed.store(true, Ordering::Relaxed);
             Unavailable("the bridge could not store the transaction".to_owned())
         })?;
         engine.count_transaction(&transaction.id).await;
@@ -113,10 +115,21 @@ impl Engine {
             let link = own_link(event, outline).map(Change::LinkMessage);
             let arrival = Change::TakeEvent { event_id, room_id, work: None };
             // The link first: it gives the event its place.
-            return link.into_iter().chain([arrival]).collect();
+            let absence = self.own_absence(event, outline);
+            return link.into_iter().chain([arrival]).chain(absence).collect();
         }
         let work = self.work_for(event, outline);
         vec![Change::TakeEvent { event_id, room_id, work }]
+    }
+
+    /// A look at a room that the bridge itself has left. It does not do so: somebody deleted the room.
+    fn own_absence(&self, event: &Event, outline: &Outline) -> Option<Change> {
+        let of_bot = outline.kind == "m.room.member"
+            && outline.state_key.as_deref() == Some(&*self.names.bot())
+            && event.content::<Value>().ok()?.get("membership")? == "leave";
+        let room = outline.room_id.as_str();
+        let look = of_bot.then(|| work(Side::Matrix, format!("absence {room}"), "absence", &room))?;
+        look.ok().map(Change::Soon)
     }
 
     /// A look at each room in which something happened: more may have happened than was pushed, the more likely where
@@ -150,14 +163,21 @@ impl Engine {
     fn work_for(&self, event: &Event, outline: &Outline) -> Option<NewWork> {
         let kind = match (outline.kind.as_str(), &outline.state_key) {
             ("m.room.member", Some(user)) if *user == self.names.bot() => "invitation",
+            _ if self.follows(outline) => "member",
             ("m.room.member", Some(_)) | ("m.room.encryption", Some(_)) => return None,
             (_, Some(_)) => return None,
             // A command is for the bridge; it is not carried, and waits for nothing that is.
             ("m.room.message", None) if bot::is_command(event) => return self.command_work(event),
             (_, None) => "event",
         };
-        let side = if kind == "event" { Side::Fhir } else { Side::Matrix };
-        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: self.stamp_event(event), not_before: 0 })
+        let side = if kind == "invitation" { Side::Matrix } else { Side::Fhir };
+        Some(NewWork {
+            side,
+            lane: outline.room_id.to_string(),
+            kind,
+            payload: self.stamp_event(event),
+            delay: Duration::ZERO,
+        })
     }
 
     /// An event that cannot be understood is kept for people to look at.
@@ -170,13 +190,13 @@ impl Engine {
             lane: "malformed".to_owned(),
             kind: "malformed",
             payload: event.json().to_owned(),
-            not_before: 0,
+            delay: Duration::ZERO,
         };
         vec![Change::Once { key: format!("malformed {key}"), work }]
     }
 
     /// Receipts of people; typing and presence are of the moment.
-    fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
+    pub(super) fn take_ephemeral(&self, data: &Ephemeral) -> Vec<Change> {
         let Ephemeral::Receipts { room_id, receipts } = data else { return Vec::new() };
         let of_people =
             receipts.iter().filter(|receipt| !receipt.private && !self.names.is_ours(receipt.user_id.as_str()));

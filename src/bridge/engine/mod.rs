@@ -12,16 +12,21 @@
 //! | [`listen`] | events as Communications |
 //! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
+//! | [`attendance`] | who comes and goes, and what was read meanwhile |
+//! | [`typing`] | who is writing |
+//! | [`loss`] | rooms that are no more |
 //! | [`gaps`] | events that the homeserver did not push |
 //! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
 //! | [`view`] | what people look at, and what they put back to work |
 
+mod attendance;
 mod feed;
 mod gaps;
 mod intake;
 mod listen;
 mod lookups;
+mod loss;
 mod marks;
 mod obey;
 mod people;
@@ -30,6 +35,7 @@ mod reconcile;
 mod speak;
 mod traces;
 mod trouble;
+mod typing;
 mod view;
 mod workers;
 
@@ -37,7 +43,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -79,12 +85,16 @@ pub struct Settings {
     pub workers: usize,
     /// How often work may be refused before it is parked.
     pub tries: u32,
+    /// Seconds for which a lane belongs to one replica without a word from it; when one dies, others wait so long.
+    pub lease_seconds: u64,
     /// Seconds between two looks at the FHIR server where it gives no hint.
     pub poll_seconds: u64,
     /// Seconds between an event of another homeserver and the look for missed ones.
     pub gap_seconds: u64,
     /// Seconds between an event of the own homeserver and the look for missed ones.
     pub patrol_seconds: u64,
+    /// Whether who joins or leaves a team's space in Matrix joins or leaves the CareTeam.
+    pub team_follows_space: bool,
     /// Whether Tasks tell who has read what.
     pub tasks: bool,
     /// Whether an AuditEvent is written for what was read.
@@ -106,9 +116,11 @@ impl Default for Settings {
         Self {
             workers: 8,
             tries: 8,
+            lease_seconds: 30,
             poll_seconds: 5,
             gap_seconds: 2,
             patrol_seconds: 300,
+            team_follows_space: false,
             tasks: true,
             audit: true,
             lead_roles: ["hoofdbehandelaar", "regiebehandelaar", "coördinerend behandelaar", "care team lead"]
@@ -119,6 +131,14 @@ impl Default for Settings {
             patient_label: "Cliënt".to_owned(),
             media_bytes: 10 << 20,
         }
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
     }
 }
 
@@ -140,10 +160,16 @@ pub struct Engine {
     named: Mutex<HashMap<OwnedUserId, String>>,
     /// Rooms that stand for nothing: whether they are direct chats with the bot, and when that was seen.
     chats: Mutex<HashMap<OwnedRoomId, (bool, std::time::Instant)>>,
+    /// Held while a ghost is named.
+    naming: [tokio::sync::Mutex<()>; people::NAMING],
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
     /// Traces of the events that this process sent.
     said_in: Memory,
+    /// Who is writing.
+    drafts: typing::Drafts,
+    /// Whether a transaction could not be taken in.
+    missed: AtomicBool,
     /// Whether it was said that the FHIR server takes no AuditEvents.
     said_no_audit: AtomicBool,
 }
@@ -184,8 +210,11 @@ impl Engine {
             presence,
             named: Mutex::default(),
             chats: Mutex::default(),
+            naming: [const { tokio::sync::Mutex::const_new(()) }; people::NAMING],
             failures: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),
+            drafts: typing::Drafts::default(),
+            missed: AtomicBool::new(false),
             said_no_audit: AtomicBool::new(false),
         }))
     }
@@ -193,8 +222,9 @@ impl Engine {
     /// Works until `stop`; work in hand is finished, or left as it was found.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let sides = Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self).work(side, stop.clone())));
-        let feed = tokio::spawn(Arc::clone(&self).feed(stop));
-        for task in sides.into_iter().chain([feed]) {
+        let feed = tokio::spawn(Arc::clone(&self).feed(stop.clone()));
+        let typing = tokio::spawn(Arc::clone(&self).show_typing(stop));
+        for task in sides.into_iter().chain([feed, typing]) {
             let _ = task.await;
         }
     }
@@ -248,6 +278,12 @@ impl Engine {
                     said = Some(std::mem::discriminant(&diagnosis));
                 }
             }
+            if presence.absence().is_none() && self.missed.swap(false, Ordering::Relaxed) {
+                // A transaction was refused; what it held beside events does not come again.
+                if let Err(trouble) = self.look_everywhere().await {
+                    warn!(%trouble, "rooms cannot be searched for missed events now");
+                }
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASKING) => {}
@@ -279,7 +315,7 @@ impl Engine {
 fn work(side: Side, lane: impl Into<String>, kind: &'static str, payload: &impl Serialize) -> Result<NewWork, Trouble> {
     let payload = serde_json::to_string(payload).map_err(|error| Trouble::Refused(error.to_string()))?;
     let payload = traces::stamp(&payload);
-    Ok(NewWork { side, lane: lane.into(), kind, payload, not_before: 0 })
+    Ok(NewWork { side, lane: lane.into(), kind, payload, delay: Duration::ZERO })
 }
 
 fn room_id(text: &str) -> Result<OwnedRoomId, Trouble> {

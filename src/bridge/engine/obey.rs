@@ -212,7 +212,7 @@ impl Engine {
         let bot = self.homeserver.bot();
         let present = bot.messages(&asker.room, None, Direction::Backward, 1, Format::Client).await?.start;
         let mut changes = vec![
-            Change::Cursor { name: gaps::place_in(&asker.room), value: present },
+            Change::Cursor { name: gaps::place_in(&asker.room), value: gaps::in_stream(present) },
             Change::Cursor { name: linked(asker.room.as_str()), value: asker.at.to_string() },
             Change::LinkRoom(RoomLink { room_id: asker.room.to_string(), place: place.to_string() }),
             Change::Cursor { name: unlinked(place), value: String::new() },

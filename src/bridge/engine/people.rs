@@ -1,6 +1,9 @@
 //! Who somebody is on the other side.
 
-use std::sync::PoisonError;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::PoisonError,
+};
 
 use ruma::OwnedUserId;
 use tracing::debug;
@@ -28,6 +31,9 @@ use crate::{
 
 /// Records that were merged one into the other, followed at most.
 const MERGES: usize = 8;
+
+/// Ghosts that can be named at the same time.
+pub(super) const NAMING: usize = 64;
 
 /// A person as Matrix knows them.
 #[derive(Clone, Debug)]
@@ -172,18 +178,30 @@ impl Engine {
         profile: &Profile,
     ) -> Result<Intent, Trouble> {
         let intent = self.homeserver.intent(&user)?;
-        let name = match person.kind() {
-            // A member's name is room state; a patient's must not be there.
-            Kind::Patient => self.settings.patient_label.clone(),
-            kind => profile.name.clone().unwrap_or_else(|| kind.name().to_owned()),
+        let is_called = |name: &str| {
+            self.named.lock().unwrap_or_else(PoisonError::into_inner).get(&user).is_some_and(|known| known == name)
         };
-        let known = self.named.lock().unwrap_or_else(PoisonError::into_inner).get(&user) == Some(&name);
-        if !known {
+        if is_called(&self.name_of(person, profile.name.clone())) {
+            return Ok(intent);
+        }
+        // One at a time, and by what FHIR says now: whoever read it before a change must not undo the change.
+        let _naming = self.naming[slot(&user)].lock().await;
+        let name = self.name_of(person, self.own_profile(person).await?.name.or_else(|| profile.name.clone()));
+        if !is_called(&name) {
             intent.register().await?;
             intent.set_display_name(&name).await?;
             self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(user, name);
         }
         Ok(intent)
+    }
+
+    /// What a ghost is called in Matrix.
+    fn name_of(&self, person: &Instance, name: Option<String>) -> String {
+        match person.kind() {
+            // A member's name is room state; a patient's must not be there.
+            Kind::Patient => self.settings.patient_label.clone(),
+            kind => name.unwrap_or_else(|| kind.name().to_owned()),
+        }
     }
 
     /// The person that a user is: a ghost's by its name, others by what FHIR says of them.
@@ -300,4 +318,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whose turn it is to name a user: always the same one for the same user.
+fn slot(user: &OwnedUserId) -> usize {
+    let mut hasher = DefaultHasher::new();
+    user.hash(&mut hasher);
+    usize::try_from(hasher.finish() % NAMING as u64).unwrap_or_default()
 }

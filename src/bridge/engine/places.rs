@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Map, Value};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Done, Engine, Trouble, room_id, user_id};
 use crate::{
@@ -16,17 +16,21 @@ use crate::{
             power,
             thread::{self, Member, Openness},
         },
-        store::{Change, Need, RoomLink, now},
+        store::{Change, Millis, Need, RoomLink, now},
     },
     fhir::{
         query::Query,
         resources::{CareTeam, CareTeamStatus, CommunicationRequest, Patient, Reference, Resource, ResourceType},
     },
     matrix::{
+        self,
         intent::{Invitation, Membership},
         rooms::{self, Authority, InitialState, Levels, Plan},
     },
 };
+
+/// What somebody is told who is sent out of a room because FHIR names them no longer.
+const NO_LONGER: &str = "Deelname beëindigd in het dossier. / No longer a participant on record.";
 
 /// Who is to be in a place.
 pub(super) type Roster = BTreeMap<OwnedUserId, Seat>;
@@ -54,18 +58,15 @@ pub(super) struct Circle {
 impl Engine {
     /// A team is new or has changed.
     pub(super) async fn apply_team(&self, payload: &str) -> Done {
-        let team: CareTeam = Resource::from_json(payload.as_bytes())?.to()?;
+        let resource = Resource::from_json(payload.as_bytes())?;
+        let team: CareTeam = resource.to()?;
         let place = place(Kind::CareTeam, team.id.as_ref())?;
         let openness = thread::of_team(&team);
         let known = self.store.room_of(&place.to_string()).await?;
         if known.is_none() && (openness != Openness::Open || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
-        let members = match openness {
-            Openness::Emptied => Vec::new(),
-            _ => thread::members(&team, &self.settings.lead_roles, now()),
-        };
-        let roster = self.roster(members).await?;
+        let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
         let plan = Plan {
             kind: rooms::Kind::Space,
             name: Some(thread::name(&self.settings.space_label, &place)),
@@ -74,16 +75,21 @@ impl Engine {
             ..Plan::default()
         };
         let room = self.room_for(&place, &plan).await?;
+        // In a space that the team follows, FHIR may not know yet what people have done there since this version.
+        let written = resource.last_updated().and_then(|written| written.millis());
+        let following = written.filter(|_| self.settings.team_follows_space && openness == Openness::Open);
         // Whoever made the space says who is in it and who may do what.
         if identifier(&team.identifier, ROOM_ID) != Some(room.as_str()) {
             let context = self.invite_context(team.subject.as_ref()).await?;
-            self.seat(&room, &place, &roster, power::of_space, context).await?;
+            self.seat(&room, &roster, power::of_space, context, following).await?;
         }
+        let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
         // Its conversations have the same members.
-        let query = Query::new().with("recipient", place.to_string());
-        let mut changes = Vec::new();
-        for request in self.all(ResourceType::CommunicationRequest, &query).await? {
-            changes.extend(self.look_again(&request)?);
+        for parameter in ["recipient", "based-on"] {
+            let query = Query::new().with(parameter, place.to_string());
+            for request in self.all(ResourceType::CommunicationRequest, &query).await? {
+                changes.extend(self.look_again(&request)?);
+            }
         }
         Ok(changes)
     }
@@ -118,6 +124,11 @@ impl Engine {
             if bot.state(space, "m.space.child", room.as_str()).await?.as_ref() != Some(&child) {
                 bot.set_state(space, "m.space.child", room.as_str(), &child).await?;
             }
+            // The space may be another one than when the room was made.
+            let parent = thread::tie(&[self.names.server()], true);
+            if own.is_none() && bot.state(&room, "m.space.parent", space.as_str()).await?.as_ref() != Some(&parent) {
+                bot.set_state(&room, "m.space.parent", space.as_str(), &parent).await?;
+            }
         }
         if own.is_some() {
             // Whoever made the room says who is in it and who may do what.
@@ -129,7 +140,7 @@ impl Engine {
         let levels = |users| power::of_room(users, openness == Openness::Closed);
         // The first message is said before the room is closed to those who would say it.
         let changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
-        self.seat(&room, &place, &roster, levels, context).await?;
+        self.seat(&room, &roster, levels, context, None).await?;
         Ok(changes)
     }
 
@@ -181,11 +192,21 @@ impl Engine {
             None => members.push(member),
         };
         let teams = thread::teams(request);
+        let (mut present, mut former) = (Vec::new(), Vec::new());
         for team in &teams {
             let Some(resource) = self.resource_of(team).await? else { continue };
-            thread::members(&resource.to()?, &self.settings.lead_roles, now()).into_iter().for_each(&mut add);
+            let team: CareTeam = resource.to()?;
+            let members = thread::members(&team, &self.settings.lead_roles, now());
+            present.extend(members.iter().map(|member| member.person.clone()));
+            former.extend(thread::former(&team, now()));
+            members.into_iter().for_each(&mut add);
         }
+        let recipients: Vec<Instance> = thread::recipients(request).collect();
         for person in thread::people(request) {
+            // Whoever began it as a member of the team has no part in it when they are a member no longer.
+            if former.contains(&person) && !present.contains(&person) && !recipients.contains(&person) {
+                continue;
+            }
             let level = power::of_kind(person.kind());
             add(Member { person, level, role_code: None });
         }
@@ -274,22 +295,21 @@ impl Engine {
     async fn seat(
         &self,
         room: &RoomId,
-        place: &Instance,
         roster: &Roster,
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
         context: Option<Value>,
+        following: Option<Millis>,
     ) -> Result<(), Trouble> {
         let bot = self.homeserver.bot();
-        let authority = match bot.authority(room).await {
-            Ok(authority) => authority,
-            Err(error) => return Err(self.lost_room(room, place, error).await),
-        };
+        let authority = bot.authority(room).await?;
         self.set_levels(room, &authority, roster, levels).await?;
         let present = bot.members(room).await?;
-        let state_of =
-            |user: &OwnedUserId| present.iter().find(|member| member.user_id == *user).map(|member| member.membership);
         for (user, seat) in roster {
-            match state_of(user) {
+            let member = present.iter().find(|member| member.user_id == *user);
+            if following.is_some_and(|written| member.is_some_and(|member| self.is_news(member, written))) {
+                continue;
+            }
+            match member.map(|member| member.membership) {
                 // Whoever banned them had a reason.
                 Some(Membership::Ban) => continue,
                 Some(Membership::Join | Membership::Invite) => self.sit_down(room, user, seat).await?,
@@ -304,13 +324,23 @@ impl Engine {
             if !here || roster.contains_key(&member.user_id) || member.user_id == *self.homeserver.bot_id() {
                 continue;
             }
+            if following.is_some_and(|written| self.is_news(member, written)) {
+                continue;
+            }
             // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
             let Some(person) = self.person_of(member.user_id.as_str()).await? else { continue };
             if !roster.values().any(|seat| seat.person == person) {
-                bot.kick(room, &member.user_id, None).await?;
+                bot.kick(room, &member.user_id, Some(NO_LONGER)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether people have changed what somebody is to a space since FHIR last said it. Whom people have invited is
+    /// waited for.
+    fn is_news(&self, member: &matrix::intent::Member, written: Millis) -> bool {
+        let by_people = !self.names.is_ours(member.by.as_str());
+        by_people && (member.membership == Membership::Invite || member.since > written)
     }
 
     async fn set_levels(
@@ -319,7 +349,7 @@ impl Engine {
         authority: &Authority,
         roster: &Roster,
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
-    ) -> Result<(), crate::matrix::Error> {
+    ) -> Result<(), matrix::Error> {
         let mut users: BTreeMap<OwnedUserId, i64> =
             roster.iter().map(|(user, seat)| (user.clone(), seat.level)).collect();
         if authority.creators.is_empty() {
@@ -332,24 +362,6 @@ impl Engine {
             return Ok(());
         }
         self.homeserver.bot().set_levels(room, &wanted).await.map(drop)
-    }
-
-    /// A room that the bridge is no longer in is gone for it: an admin deleted it. It is made anew.
-    async fn lost_room(&self, room: &RoomId, place: &Instance, error: crate::matrix::Error) -> Trouble {
-        if !error.is_forbidden() && !error.is_not_found() {
-            return error.into();
-        }
-        warn!(%place, %room, %error, "the room is gone; it is made anew");
-        let Ok(alias) = <&ruma::RoomAliasId>::try_from(self.names.alias(place).as_str()).map(ToOwned::to_owned) else {
-            return error.into();
-        };
-        if let Err(error) = self.homeserver.bot().delete_alias(&alias).await {
-            return error.into();
-        }
-        match self.commit(vec![Change::UnlinkRoom { room_id: room.to_string() }]).await {
-            Ok(()) => Trouble::Again(format!("the room of {place} was gone")),
-            Err(error) => error.into(),
-        }
     }
 
     /// A ghost accepts at once, and says who it is.

@@ -86,6 +86,7 @@ impl Engine {
             return Ok(Vec::new());
         };
         let Some(key) = resource.key().map(|key| key.to_string()) else { return Ok(Vec::new()) };
+        self.note_draft(&resource, &communication);
         let visibility = message::visibility(communication.status.as_ref());
         let links = self.store.messages_of(&key).await?;
         if links.is_empty() {
@@ -101,12 +102,19 @@ impl Engine {
             return Err(Trouble::Wait(Need::Room(request.to_string())));
         };
         let room = room_id(&link.room_id)?;
+        let (links, earlier): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.room_id == room.as_str());
+        if links.is_empty() && !earlier.is_empty() && !says_more(&communication, visibility, &earlier) {
+            return Ok(Vec::new());
+        }
         if let Some(original) = links.iter().find(|link| link.origin == Origin::Matrix && link.role == Role::Message) {
             return self.correct(&room, original, &communication, visibility, &resource).await;
         }
         let answered = communication.in_response_to.first().and_then(|answered| answered.reference.clone());
         let reply_to = match answered {
-            Some(answered) => self.store.messages_of(&answered).await?.into_iter().next().map(|link| link.event_id),
+            Some(answered) => {
+                let mut answered = self.store.messages_of(&answered).await?.into_iter();
+                answered.find(|link| link.room_id == room.as_str()).map(|link| link.event_id)
+            }
             None => None,
         };
         let sender = communication.sender.as_ref().and_then(thread::instance);
@@ -152,7 +160,9 @@ impl Engine {
             reply_to: None,
             room,
         };
-        let links = self.store.messages_of(&saying.resource).await?;
+        // What was said in a room that is gone has to be said again: the conversation begins with it.
+        let mut links = self.store.messages_of(&saying.resource).await?;
+        links.retain(|link| link.room_id == room.as_str());
         let said = self.say(&saying, links, suspect).await?;
         let mut changes = said.changes;
         if said.first.is_some() {
@@ -250,7 +260,10 @@ impl Engine {
         if let (None, Some(at)) = (known, saying.at) {
             outgoing = outgoing.at(at);
         }
-        let event_id = intent.send(saying.room, &outgoing).await?;
+        let event_id = match intent.send(saying.room, &outgoing).await {
+            Ok(event_id) => event_id,
+            Err(error) => return Err(self.barred(intent, saying.room, error).await),
+        };
         self.remember_trace(event_id.as_str());
         tracing::debug!(event = %event_id, "a message was sent");
         Ok(MessageLink {
@@ -378,6 +391,14 @@ impl Engine {
 /// Work on the FHIR side of a room that is done once for a resource.
 fn once(room: &RoomId, kind: &'static str, payload: &impl Serialize, resource: &str) -> Result<Change, Trouble> {
     Ok(Change::Once { key: format!("{kind} {resource}"), work: work(Side::Fhir, room.as_str(), kind, payload)? })
+}
+
+/// Whether a message has something to say beyond what it said in a room that is gone.
+fn says_more(communication: &Communication, visibility: Visibility, earlier: &[MessageLink]) -> bool {
+    let whole = message::digest(&communication.payload, visibility);
+    let parts = communication.payload.iter().map(|payload| message::digest(std::slice::from_ref(payload), visibility));
+    let now: Vec<String> = parts.chain([whole]).collect();
+    visibility == Visibility::Shown && !earlier.iter().any(|link| now.contains(&link.digest))
 }
 
 /// A FHIR time as Matrix counts.

@@ -33,6 +33,9 @@ pub enum Trouble {
     /// It was refused, and most likely will be again.
     #[error("{0}")]
     Refused(String),
+    /// It was refused, and will be until somebody does something about it.
+    #[error("{0}")]
+    Hopeless(String),
     /// Something that is needed is not there yet.
     #[error("waits for {}", .0.key())]
     Wait(Need),

@@ -47,4 +47,6 @@ pub fn stable_id(prefix: &str, parts: &[&str]) -> String {
 }
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use crate::{
     fhir::{
         instant::DateTime,
         resources::{
-            CareTeam, CareTeamStatus, CommunicationRequest, Extension, Identifier, Participant, Payload, Reference,
-            RequestStatus,
+            CareTeam, CareTeamStatus, CommunicationRequest, Extension, Identifier, Participant, Payload, Period,
+            Reference, RequestStatus,
         },
     },
 };
@@ -62,9 +62,13 @@ pub fn of_request(request: &CommunicationRequest) -> Openness {
 
 /// The members of a team at a moment (milliseconds since 1970), each once; of two roles the higher counts.
 ///
-/// Participants whose time is over, or who are no people (another team), are not among them.
+/// Participants whose time is over, or who are no people (another team), are not among them. A team that is no more
+/// has no members.
 pub fn members(team: &CareTeam, lead_roles: &[String], at: i64) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
+    if of_team(team) == Openness::Emptied {
+        return members;
+    }
     for participant in team.participant.iter().filter(|participant| takes_part(participant, at)) {
         let Some(person) = participant.member.as_ref().and_then(instance).filter(|who| who.kind().is_person()) else {
             continue;
@@ -77,6 +81,54 @@ pub fn members(team: &CareTeam, lead_roles: &[String], at: i64) -> Vec<Member> {
         }
     }
     members
+}
+
+/// People who were members of a team and are so no longer, or not yet.
+pub fn former(team: &CareTeam, at: i64) -> Vec<Instance> {
+    let present = members(team, &[], at);
+    let named = team.participant.iter().filter_map(|participant| instance(participant.member.as_ref()?));
+    named.filter(|person| !present.iter().any(|member| member.person == *person)).collect()
+}
+
+/// Somebody joins a team at a moment (milliseconds since 1970). Says whether that changed anything.
+pub fn join(team: &mut CareTeam, person: &Instance, at: i64) -> bool {
+    if of_team(team) == Openness::Emptied || participations(team, person, at).next().is_some() {
+        return false;
+    }
+    team.participant.push(Participant {
+        member: Some(literal(person.to_string())),
+        period: Some(Period { start: Some(DateTime::from_millis(at)), ..Period::default() }),
+        ..Participant::default()
+    });
+    true
+}
+
+/// Somebody leaves a team at a moment (milliseconds since 1970): their part in it ends. Says whether that changed
+/// anything.
+pub fn leave(team: &mut CareTeam, person: &Instance, at: i64) -> bool {
+    let mut changed = false;
+    for participant in participations(team, person, at) {
+        participant.period.get_or_insert_default().end = Some(DateTime::from_millis(at));
+        changed = true;
+    }
+    changed
+}
+
+fn participations<'a>(
+    team: &'a mut CareTeam,
+    person: &'a Instance,
+    at: i64,
+) -> impl Iterator<Item = &'a mut Participant> + 'a {
+    let is_theirs =
+        move |participant: &Participant| participant.member.as_ref().and_then(instance).as_ref() == Some(person);
+    team.participant.iter_mut().filter(move |participant| is_theirs(participant) && takes_part(participant, at))
+}
+
+/// The next moment (milliseconds since 1970) at which the period of a participant begins or ends.
+pub fn next_turn(team: &CareTeam, at: i64) -> Option<i64> {
+    let periods = team.participant.iter().filter_map(|participant| participant.period.as_ref());
+    let turns = periods.flat_map(|period| [period.start.as_ref().and_then(DateTime::millis), listing::end_of(period)]);
+    turns.flatten().filter(|turn| *turn > at).min()
 }
 
 fn takes_part(participant: &Participant, at: i64) -> bool {
@@ -108,6 +160,11 @@ pub fn teams(request: &CommunicationRequest) -> Vec<Instance> {
         }
     }
     teams
+}
+
+/// The people whom a conversation names as its recipients.
+pub fn recipients(request: &CommunicationRequest) -> impl Iterator<Item = Instance> + '_ {
+    request.recipient.iter().filter_map(instance).filter(|found| found.kind().is_person())
 }
 
 /// The people who are named in a conversation themselves: requester and sender first, then recipients.

@@ -17,6 +17,8 @@ use crate::fhir::{
 const OVERLAP: i64 = 10_000_000;
 /// Entries that are asked for on a page.
 const PAGE: u32 = 200;
+/// Entries that are asked for at most, where a server gives no links to pages.
+const LARGEST_PAGE: u32 = 12_800;
 /// Changes of one type that are held in memory at most, where the server gives the newest first.
 const MOST_HELD: usize = 50_000;
 
@@ -120,7 +122,27 @@ impl Client {
         mark: &mut Mark,
         room: usize,
     ) -> Result<(Vec<Resource>, bool), FhirError> {
-        let mut query = Query::new().with("_sort", "_lastUpdated").with("_count", PAGE.to_string());
+        let mut size = PAGE;
+        loop {
+            let (found, has_more, is_stuck) = self.search_once(kind, mark, room, size).await?;
+            // More was written in one moment than a page holds, by a server that gives no links.
+            if is_stuck && size < LARGEST_PAGE {
+                size *= 8;
+                continue;
+            }
+            return Ok((found, has_more && !is_stuck));
+        }
+    }
+
+    /// One look. Says whether there is more, and whether it is all the same page: full, nothing new, no way on.
+    async fn search_once(
+        &self,
+        kind: ResourceType,
+        mark: &mut Mark,
+        room: usize,
+        size: u32,
+    ) -> Result<(Vec<Resource>, bool, bool), FhirError> {
+        let mut query = Query::new().with("_sort", "_lastUpdated").with("_count", size.to_string());
         if let Some(since) = mark.since() {
             query = query.with("_lastUpdated", format!("ge{since}"));
         }
@@ -130,6 +152,7 @@ impl Client {
         // can be believed to be passed.
         let (mut last, mut sorted) = (i64::MIN, true);
         loop {
+            let is_full = page.matches().count() >= usize::try_from(size).unwrap_or(usize::MAX);
             for resource in page.matches() {
                 let moment = moment(resource).unwrap_or(i64::MIN);
                 sorted &= moment >= last;
@@ -138,9 +161,13 @@ impl Client {
                     found.push(resource.clone());
                 }
             }
-            let Some(next) = page.next else { return Ok((found, false)) };
+            let Some(next) = page.next else {
+                // There are servers that keep to `_count` and give no link to the rest: it is looked for by time.
+                let is_stuck = is_full && found.is_empty();
+                return Ok((found, is_full, is_stuck));
+            };
             if sorted && found.len() >= room {
-                return Ok((found, true));
+                return Ok((found, true, false));
             }
             if found.len() > MOST_HELD {
                 return Err(too_many(kind));

@@ -8,7 +8,10 @@ pub mod openapi;
 mod reply;
 mod route;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -31,6 +34,7 @@ use super::{
     capability, etag,
     id::Id,
     instant::DateTime,
+    numbers::Numbers,
     pages,
     query::Query,
     resources::{Issue, IssueType, NotThisResource, OperationOutcome, Resource, ResourceType},
@@ -56,6 +60,7 @@ pub struct Rest {
     access: Access,
     body_limit: usize,
     started: DateTime,
+    numbers: Numbers,
 }
 
 // === impl Rest ===
@@ -66,7 +71,13 @@ impl Rest {
         let base = base.trim_end_matches('/').to_owned();
         let authority = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest);
         let prefix = authority.find('/').map_or("", |at| &authority[at..]).to_owned();
-        Self { server, base, prefix, access, body_limit, started: DateTime::now() }
+        Self { server, base, prefix, access, body_limit, started: DateTime::now(), numbers: Numbers::default() }
+    }
+
+    /// The same, counting with these numbers.
+    #[must_use]
+    pub fn counting(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
     }
 
     /// The routes, at the path that `base` has: for `http://127.0.0.1:1234/fhir` all from `/fhir` on.
@@ -344,10 +355,14 @@ impl Rest {
 
 /// Answers a request as a step of its trace.
 async fn answer(State(rest): State<Arc<Rest>>, request: Request) -> Response {
+    let began = Instant::now();
+    let (interaction, kind) = route::names(request.method(), rest.below_base(request.uri().path()));
     let trace = Trace::of_request(request.headers());
     let span = tracing::info_span!("fhir", trace_id = trace.id(), span_id = trace.span(), method = %request.method());
+    let numbers = rest.numbers.clone();
     let parent = HeaderValue::from_str(&trace.parent());
     let mut response = trace.scope(respond(rest, request).instrument(span)).await;
+    numbers.answered(interaction, kind, response.status().as_u16(), began.elapsed());
     if let Ok(parent) = parent {
         // So that a client without traces of its own can say which request it asks about.
         response.headers_mut().insert(trace::TRACEPARENT, parent);

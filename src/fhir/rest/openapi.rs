@@ -17,7 +17,7 @@ pub fn description(base: &str) -> Value {
     paths.insert("/".into(), json!({
         "post": operation("bundle", "A batch or a transaction", &[], Some("Bundle"), &["200", "400", "405", "412", "413", "415", "422"])
     }));
-    let since = [parameter("_since", "query", json!({"type": "string"})), count()];
+    let since = [parameter("_since", "query", json!({"type": "string", "format": "date-time"})), count()];
     paths
         .insert("/_history".into(), json!({"get": operation("history", "All changes", &since, None, &["200", "400"])}));
     for kind in R4.stored() {
@@ -45,11 +45,11 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     let id = parameter("id", "path", json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$"}));
     let version = parameter("version", "path", json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$"}));
     let header = |name: &str| parameter(name, "header", json!({"type": "string", "maxLength": 200}));
-    let mut searches = vec![parameter("_id", "query", json!({"type": "string"})), count()];
+    let mut searches = vec![parameter("_id", "query", some_text()), count()];
     searches.extend(R4.searches(kind).map(|(name, search)| {
         let schema = match search.kind {
-            SearchKind::Date => json!({"type": "string", "example": "ge2026-01-01"}),
-            _ => json!({"type": "string"}),
+            SearchKind::Date => json!({"type": "string", "minLength": 1, "description": "such as ge2026-01-01"}),
+            _ => some_text(),
         };
         parameter(name, "query", schema)
     }));
@@ -57,7 +57,9 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     let write = ["200", "201", "400", "404", "405", "412", "413", "415", "422"];
     let create = operation(&format!("create{name}"), "Make a resource", &[header("If-None-Exist")], Some(name), &write);
     let search = operation(&format!("search{name}"), "Search", &searches, None, &["200", "400"]);
-    paths.insert(format!("/{name}"), json!({"get": search, "post": create}));
+    let update =
+        operation(&format!("updateWhere{name}"), "Make or change the one that matches", &searches, Some(name), &write);
+    paths.insert(format!("/{name}"), json!({"get": search, "post": create, "put": update}));
     let history = operation(&format!("history{name}"), "Changes of the type", since, None, &["200", "400"]);
     paths.insert(format!("/{name}/_history"), json!({"get": history}));
     let ids = [id.clone(), header("If-None-Match")];
@@ -78,11 +80,16 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
 }
 
 fn count() -> Value {
-    parameter("_count", "query", json!({"type": "integer", "minimum": 0, "maximum": 500}))
+    parameter("_count", "query", json!({"type": "integer", "minimum": 0}))
 }
 
 fn parameter(name: &str, place: &str, schema: Value) -> Value {
     json!({"name": name, "in": place, "required": place == "path", "schema": schema})
+}
+
+/// A text of a query, which must not be empty.
+fn some_text() -> Value {
+    json!({"type": "string", "minLength": 1})
 }
 
 fn operation(id: &str, summary: &str, parameters: &[Value], body: Option<&str>, statuses: &[&str]) -> Value {
@@ -150,7 +157,8 @@ fn schema(name: &str, structure: &Structure, wanted: &mut Vec<String>) -> Value 
     if structure.member("implicitRules").is_some() {
         required.push("resourceType");
     }
-    let mut schema = json!({"type": "object", "additionalProperties": false, "properties": properties});
+    let mut schema =
+        json!({"type": "object", "minProperties": 1, "additionalProperties": false, "properties": properties});
     if !required.is_empty() {
         schema["required"] = required.into();
     }

@@ -49,6 +49,24 @@ pub(super) fn of(method: &Method, path: &str) -> Result<Interaction, NoRoute> {
     }
 }
 
+/// The name of the interaction (R4, restful-interaction) and of the type, for numbers; empty where there is none.
+pub(super) fn names(method: &Method, path: &str) -> (&'static str, &'static str) {
+    let Ok(interaction) = of(method, path) else { return ("", "") };
+    match interaction {
+        Interaction::Capabilities => ("capabilities", ""),
+        Interaction::OpenApi => ("openapi", ""),
+        Interaction::Bundle => ("transaction", "Bundle"),
+        Interaction::SystemHistory => ("history-system", ""),
+        Interaction::Search(kind) | Interaction::SearchByForm(kind) => ("search-type", kind.as_str()),
+        Interaction::Create(kind) => ("create", kind.as_str()),
+        Interaction::UpdateWhere(kind) | Interaction::Update(kind, _) => ("update", kind.as_str()),
+        Interaction::TypeHistory(kind) => ("history-type", kind.as_str()),
+        Interaction::Read(kind, _) => ("read", kind.as_str()),
+        Interaction::InstanceHistory(kind, _) => ("history-instance", kind.as_str()),
+        Interaction::VersionRead(kind, ..) => ("vread", kind.as_str()),
+    }
+}
+
 fn of_type(method: &Method, reads: bool, kind: ResourceType, rest: &[&str]) -> Result<Interaction, NoRoute> {
     match rest {
         [] if reads => Ok(Interaction::Search(kind)),

@@ -7,6 +7,8 @@ use crate::fhir::repository::Repository;
 
 struct Served {
     router: Router,
+    server: Arc<Repository>,
+    numbers: Numbers,
     _directory: tempfile::TempDir,
 }
 
@@ -20,8 +22,9 @@ fn serve(access: Access) -> Served {
     let directory = tempfile::tempdir().unwrap();
     let base = "http://127.0.0.1:1234/fhir";
     let repository = Repository::open(&directory.path().join("fhir.db"), base).unwrap();
-    let rest = Rest::new(Arc::new(repository), base, access, 10_000);
-    Served { router: rest.router(), _directory: directory }
+    let (server, numbers) = (Arc::new(repository), Numbers::default());
+    let rest = Rest::new(server.clone(), base, access, 10_000).counting(numbers.clone());
+    Served { router: rest.router(), server, numbers, _directory: directory }
 }
 
 fn secured(scopes: &str) -> (Served, String) {
@@ -251,4 +254,43 @@ fn only_loopback_names_are_loopback() {
     for host in ["localhost.evil.nl", "evil.nl:1234", "10.0.0.1", "[2001:db8::1]", ""] {
         assert!(!is_loopback(host), "{host}");
     }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_what_they_are() {
+    let served = serve(Access::Open);
+    assert_eq!(served.post("/Patient", &[], &patient()).await.status, 201);
+    assert_eq!(served.get("/Patient/none-of-these").await.status, 404);
+    assert_eq!(served.get("/Patient?name=Kanarie").await.status, 200);
+    assert_eq!(served.get("/Nonsense/Kanarie").await.status, 404);
+    let file = served._directory.path().join("fhir.db");
+    served.numbers.measure(&*served.server, Some(&file)).await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    served.numbers.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        r#"fhir_requests_total{interaction="create",type="Patient",status="201"} 1"#,
+        r#"fhir_requests_total{interaction="read",type="Patient",status="404"} 1"#,
+        r#"fhir_requests_total{interaction="search-type",type="Patient",status="200"} 1"#,
+        r#"fhir_requests_total{interaction="",type="",status="404"} 1"#,
+        r#"fhir_request_duration_seconds_count{interaction="create"} 1"#,
+        r#"fhir_resources{type="Patient"} 1"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("Kanarie"));
+    let size = text.lines().find_map(|line| line.strip_prefix("fhir_store_size_bytes ")).unwrap();
+    assert!(size.parse::<u64>().unwrap() > 4096, "{size}");
+}
+
+#[tokio::test]
+async fn an_answer_names_its_trace() {
+    let served = serve(Access::Open);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let got = served.send("GET", "/metadata", &[("traceparent", parent)], Body::empty()).await;
+    assert!(got.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+    assert_ne!(got.header("traceparent"), parent);
+    let got = served.send("GET", "/metadata", &[("traceparent", "00-no")], Body::empty()).await;
+    assert_eq!(got.header("traceparent").len(), parent.len());
 }

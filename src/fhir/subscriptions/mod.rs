@@ -16,6 +16,7 @@ use self::guard::{Guard, GuardedResolver};
 use super::{
     id::Id,
     instant::now_micros,
+    numbers::Numbers,
     repository::{Owed, Repository},
     resources::{ResourceType, Subscription, SubscriptionStatus},
     server::{FhirError, FhirServer as _},
@@ -24,8 +25,8 @@ use crate::service::failure::{Failure, Status};
 
 /// Calls that are under way at once.
 const AT_ONCE: usize = 16;
-/// How often to look when nothing says that there is something to do.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often to look when nothing says that there is something to do: another replica may have died before it called.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How hooks are called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,7 @@ struct Caller {
     repository: Repository,
     settings: Arc<Settings>,
     http: reqwest::Client,
+    numbers: Numbers,
 }
 
 // === impl Settings ===
@@ -84,7 +86,12 @@ impl Settings {
 ///
 /// # Errors
 /// When connections cannot be prepared. A hook that fails is no error of this.
-pub async fn deliver(repository: Repository, settings: Settings, stop: CancellationToken) -> Result<(), Failure> {
+pub async fn deliver(
+    repository: Repository,
+    settings: Settings,
+    numbers: Numbers,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -96,7 +103,7 @@ pub async fn deliver(repository: Repository, settings: Settings, stop: Cancellat
         .map_err(|error| {
             Failure::new(Status::Config, "connections to FHIR subscribers cannot be prepared").because(error)
         })?;
-    let caller = Caller { repository, settings: Arc::new(settings), http };
+    let caller = Caller { repository, settings: Arc::new(settings), http, numbers };
     caller.run(stop).await;
     Ok(())
 }
@@ -147,13 +154,21 @@ impl Caller {
 
     /// Calls one hook and takes note of how it went.
     async fn serve(&self, owed: Owed) -> Result<(), FhirError> {
+        let patience =
+            i64::try_from(self.settings.timeout_seconds.max(1)).unwrap_or(i64::MAX).saturating_mul(2_000_000);
+        if !self.repository.take(owed.clone(), now_micros().saturating_add(patience)).await? {
+            // Another replica calls.
+            return Ok(());
+        }
         let read = self.repository.read(ResourceType::Subscription, &owed.id).await?;
         let subscription: Subscription = read.into_typed().map_err(|error| FhirError::Protocol(error.to_string()))?;
         let ended = subscription.end.as_ref().and_then(|end| end.moments()).is_some_and(|end| end.end <= now_micros());
         if ended {
             return self.repository.set_subscription(owed.id, SubscriptionStatus::Off, None).await;
         }
-        match self.call(&subscription).await {
+        let called = self.call(&subscription).await;
+        self.numbers.called(called.is_ok());
+        match called {
             Ok(()) => {
                 let id = owed.id.clone();
                 self.repository.delivered(owed).await?;

@@ -90,7 +90,7 @@ async fn a_subscriber_is_called_for_what_matches() {
     let (repository, _directory) = open();
     let mut hook = hook().await;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(deliver(repository.clone(), settings(), stop.clone()));
+    let task = tokio::spawn(deliver(repository.clone(), settings(), Numbers::default(), stop.clone()));
     repository.update(subscription(&hook.url), Condition::Always).await.unwrap();
     let (headers, length) = hook.called().await;
     assert_eq!(
@@ -113,7 +113,7 @@ async fn a_subscriber_that_fails_is_called_again_until_it_answers() {
     repository.update(subscription(&hook.url), Condition::Always).await.unwrap();
     repository.create(message(), None).await.unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(deliver(repository.clone(), settings(), stop.clone()));
+    let task = tokio::spawn(deliver(repository.clone(), settings(), Numbers::default(), stop.clone()));
     let error = becomes(&repository, SubscriptionStatus::Error).await.unwrap();
     assert!(error.contains("500"), "{error}");
     hook.status.store(204, Ordering::SeqCst);
@@ -131,7 +131,7 @@ async fn a_hook_inside_the_house_is_not_called() {
     repository.update(subscription(&hook.url), Condition::Always).await.unwrap();
     let stop = CancellationToken::new();
     let strict = Settings { guard: Guard::default(), off_after: 3, ..settings() };
-    let task = tokio::spawn(deliver(repository.clone(), strict, stop.clone()));
+    let task = tokio::spawn(deliver(repository.clone(), strict, Numbers::default(), stop.clone()));
     let error = becomes(&repository, SubscriptionStatus::Off).await.unwrap();
     assert!(error.contains("https"), "{error}");
     stop.cancel();

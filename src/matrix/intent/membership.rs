@@ -37,6 +37,10 @@ pub struct Member {
     pub membership: Membership,
     /// Their display name in the room.
     pub display_name: Option<String>,
+    /// Who made them that: themselves, who invited them, or who sent them away.
+    pub by: OwnedUserId,
+    /// When, in milliseconds since 1970.
+    pub since: i64,
 }
 
 /// What an invitation carries.
@@ -232,7 +236,14 @@ impl Intent {
 }
 
 fn member(event: &Event) -> Option<Member> {
-    let user_id = OwnedUserId::try_from(event.outline().ok()?.state_key.clone()?).ok()?;
+    let outline = event.outline().ok()?;
+    let user_id = OwnedUserId::try_from(outline.state_key.clone()?).ok()?;
     let content: MemberContent = event.content().ok()?;
-    Some(Member { user_id, membership: content.membership, display_name: content.displayname })
+    Some(Member {
+        user_id,
+        membership: content.membership,
+        display_name: content.displayname,
+        by: outline.sender.clone(),
+        since: i64::from(outline.origin_server_ts.get()),
+    })
 }

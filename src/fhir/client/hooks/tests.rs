@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::fhir::{
     client::settings::Settings,
+    numbers::Numbers,
     repository::Repository,
     rest::{BODY_LIMIT, Rest, access::Access},
     subscriptions,
@@ -69,7 +70,7 @@ async fn world() -> World {
         error_after: 1,
         ..subscriptions::Settings::default()
     };
-    tokio::spawn(subscriptions::deliver(repository.clone(), settings, stop.clone()));
+    tokio::spawn(subscriptions::deliver(repository.clone(), settings, Numbers::default(), stop.clone()));
     let client = client(&format!("{base}/fhir"));
     let url = listen(|url| router(client.clone(), &hook(url), stop.clone())).await;
     let keeper = Keeper { client: client.clone(), hook: hook(&url), kinds: KINDS.to_vec() };

@@ -1,0 +1,98 @@
+//! Who takes part, as time goes by: people who join or leave a team's space in Matrix, periods that begin or end, and
+//! receipts of the time in which the bridge was away.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{debug, info};
+
+use super::{Done, Engine, Trouble, room_id, user_id, work};
+use crate::{
+    bridge::{
+        identity::{Instance, Kind},
+        mapping::thread,
+        store::{Change, NewWork, Side, now},
+    },
+    fhir::{
+        resources::{CareTeam, Resource},
+        server::Condition,
+    },
+    matrix::{intent::Membership, transaction::Outline},
+};
+
+// === impl Engine ===
+
+impl Engine {
+    /// Somebody joined or left a room: in a team's space, the team has another member.
+    ///
+    /// What they are to the room now counts, not what they were when the event was made; so it does not matter how
+    /// often, or how late, this is done.
+    pub(super) async fn follow_member(&self, payload: &str) -> Done {
+        let event: Value = serde_json::from_str(payload)?;
+        let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (room, user) = (text("room_id"), text("state_key"));
+        let Some(link) = self.store.place_of(room).await? else { return Ok(Vec::new()) };
+        let Ok(team) = Instance::parse(&link.place) else { return Ok(Vec::new()) };
+        if team.kind() != Kind::CareTeam {
+            return Ok(Vec::new());
+        }
+        let Some(person) = self.person_of(user).await? else { return Ok(Vec::new()) };
+        let bot = self.homeserver.bot();
+        let joins = match bot.membership(&room_id(room)?, &user_id(user)?).await? {
+            Membership::Join => true,
+            Membership::Leave | Membership::Ban => false,
+            Membership::Invite | Membership::Knock => return Ok(Vec::new()),
+        };
+        let Some(resource) = self.resource_of(&team).await? else { return Ok(Vec::new()) };
+        let mut care_team: CareTeam = resource.to()?;
+        // A homeserver whose clock goes ahead must not put them into the future.
+        let at = event.get("origin_server_ts").and_then(Value::as_i64).unwrap_or(i64::MAX).min(now());
+        let changed = match joins {
+            true => thread::join(&mut care_team, &person, at),
+            false => thread::leave(&mut care_team, &person, at),
+        };
+        if changed {
+            let version = resource.version().unwrap_or_default();
+            self.fhir.update(Resource::of(&care_team), Condition::VersionIs(version)).await?;
+            info!(%team, joins, "a care team follows its space");
+        }
+        Ok(Vec::new())
+    }
+
+    /// The look at a team when the next period of a participant begins or ends.
+    pub(super) fn at_next_turn(&self, place: &Instance, team: &CareTeam) -> Result<Option<Change>, Trouble> {
+        let Some(at) = thread::next_turn(team, now()) else { return Ok(None) };
+        let key = place.to_string();
+        let delay = Duration::from_millis(at.saturating_sub(now()).try_into().unwrap_or(0));
+        let look = NewWork { delay, ..work(Side::Matrix, format!("turn {key} {at}"), "turn", &key)? };
+        Ok(Some(Change::Soon(look)))
+    }
+
+    /// A period has begun or ended.
+    pub(super) fn take_turn_of_time(&self, payload: &str) -> Done {
+        let key: String = serde_json::from_str(payload)?;
+        Ok(vec![Change::Soon(work(Side::Matrix, key.as_str(), "members", &key)?)])
+    }
+
+    /// Work that asks what has been read in a room: receipts are pushed once, also when nobody listens.
+    pub(super) fn receipts_work(&self, room: &str) -> Result<NewWork, Trouble> {
+        work(Side::Matrix, format!("receipts {room}"), "receipts", &room)
+    }
+
+    /// Takes the newest receipts of a room as if they were pushed now; which ones are known, the store knows.
+    pub(super) async fn catch_up_on_receipts(&self, payload: &str) -> Done {
+        let room: String = serde_json::from_str(payload)?;
+        if self.store.place_of(&room).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let found = self.homeserver.bot().receipts(&room_id(&room)?).await?;
+        let changes: Vec<Change> = found.iter().flat_map(|data| self.take_ephemeral(data)).collect();
+        debug!(room, receipts = changes.len(), "receipts were asked for");
+        Ok(changes)
+    }
+
+    /// Whether a member event is to be followed.
+    pub(super) fn follows(&self, outline: &Outline) -> bool {
+        self.settings.team_follows_space && outline.kind == "m.room.member" && outline.state_key.is_some()
+    }
+}

@@ -1,0 +1,175 @@
+//! Rooms that are no more, and users who were sent out of them.
+//!
+//! A homeserver's admin can delete a room; nobody is told. The bridge notices when the room is used next, for which a
+//! look for missed events is enough, or when it is made to leave. The place then gets another room. What was said in
+//! the old one is on record in FHIR and is not said again; the conversation goes on in the new one.
+//!
+//! A room from which people sent the bridge away is another matter: they had a reason. Its work is parked.
+
+use ruma::{OwnedTransactionId, RoomAliasId, RoomId};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::{Done, Engine, Trouble, room_id, work};
+use crate::{
+    bridge::{
+        identity::{Instance, Kind},
+        store::{Change, Lease, Need, RoomLink, Side},
+    },
+    fhir::resources::CommunicationRequest,
+    matrix::{
+        self, Intent,
+        intent::{Membership, Outgoing, content},
+    },
+};
+
+/// What is said first in a room that stands for one that is gone.
+const REMADE: &str = "Het eerdere gesprek is op deze server verwijderd. Wat er gezegd is staat in het dossier; het \
+                      gesprek gaat hier verder. / The earlier room was removed from this server. What was said there \
+                      is on record; the conversation goes on here.";
+
+/// What the bridge is to a room.
+enum Standing {
+    Here,
+    Gone,
+    SentAway,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// What a refusal really means: perhaps a room that the work needs is gone, or the bridge was sent out of it.
+    pub(super) async fn or_gone(&self, lease: &Lease, outcome: Done) -> Done {
+        let Err(Trouble::Refused(reason)) = outcome else { return outcome };
+        if lease.side != Side::Matrix {
+            return Err(Trouble::Refused(reason));
+        }
+        for link in self.rooms_behind(&lease.lane).await? {
+            match self.standing(&link).await? {
+                Standing::Here => {}
+                Standing::Gone => return Err(self.forget(&link).await?),
+                Standing::SentAway => {
+                    let bot = self.homeserver.bot_id();
+                    return Err(Trouble::Hopeless(format!(
+                        "{bot} was sent out of the room of {}; invite it there again, then retry",
+                        link.place
+                    )));
+                }
+            }
+        }
+        Err(Trouble::Refused(reason))
+    }
+
+    /// The bridge's own user is no longer in a room.
+    pub(super) async fn look_at_absence(&self, payload: &str) -> Done {
+        let room: String = serde_json::from_str(payload)?;
+        if let Some(link) = self.store.place_of(&room).await?
+            && matches!(self.standing(&link).await?, Standing::Gone)
+        {
+            return Err(self.forget(&link).await?);
+        }
+        Ok(Vec::new())
+    }
+
+    /// The first words in a room that stands for one that is gone.
+    pub(super) async fn say_remade(&self, payload: &str) -> Done {
+        let before: RoomLink = {
+            let (place, room_id): (String, String) = serde_json::from_str(payload)?;
+            RoomLink { room_id, place }
+        };
+        let Some(link) = self.store.room_of(&before.place).await? else {
+            return Err(Trouble::Wait(Need::Room(before.place)));
+        };
+        let transaction = OwnedTransactionId::from(format!("remade.{}", before.room_id));
+        let said = Outgoing::message(content::notice(REMADE), &transaction);
+        self.homeserver.bot().send(&*room_id(&link.room_id)?, &said).await?;
+        Ok(Vec::new())
+    }
+
+    /// Why a user could not say something: banned, they cannot until somebody lifts the ban.
+    pub(super) async fn barred(&self, intent: &Intent, room: &RoomId, error: matrix::Error) -> Trouble {
+        if error.is_forbidden()
+            && matches!(self.homeserver.bot().membership(room, intent.user_id()).await, Ok(Membership::Ban))
+        {
+            return Trouble::Hopeless(
+                "the user who speaks for the sender is banned from the room; lift the ban, then retry".to_owned(),
+            );
+        }
+        error.into()
+    }
+
+    /// The rooms that work in a lane needs: its own, and the space around it.
+    async fn rooms_behind(&self, lane: &str) -> Result<Vec<RoomLink>, Trouble> {
+        // A lane is named after a resource or a room, some with a word before it.
+        let name = lane.rsplit(' ').next().unwrap_or_default();
+        let own = match self.store.place_of(name).await? {
+            Some(link) => Some(link),
+            None => self.store.room_of(name).await?,
+        };
+        let place = own.as_ref().map_or(name, |link| link.place.as_str());
+        let space = match Instance::parse(place) {
+            Ok(place) if place.kind() == Kind::CommunicationRequest => self.space_of(&place).await?,
+            _ => None,
+        };
+        Ok(own.into_iter().chain(space).collect())
+    }
+
+    async fn space_of(&self, request: &Instance) -> Result<Option<RoomLink>, Trouble> {
+        let Some(resource) = self.resource_of(request).await? else { return Ok(None) };
+        match self.circle(&resource.to::<CommunicationRequest>()?).await?.team {
+            Some(team) => Ok(self.store.room_of(&team.to_string()).await?),
+            None => Ok(None),
+        }
+    }
+
+    async fn standing(&self, link: &RoomLink) -> Result<Standing, Trouble> {
+        let bot = self.homeserver.bot();
+        let event = match bot.state_event(&*room_id(&link.room_id)?, "m.room.member", bot.user_id().as_str()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return Ok(Standing::Gone),
+            Err(error) if error.is_forbidden() || error.is_not_found() => return Ok(Standing::Gone),
+            Err(error) => return Err(error.into()),
+        };
+        let content: Value = event.content().unwrap_or_default();
+        if content.get("membership").is_some_and(|membership| membership == "join") {
+            return Ok(Standing::Here);
+        }
+        // The bridge never leaves by itself: a homeserver that deletes a room makes everybody leave.
+        let by_itself = event.outline().is_ok_and(|outline| outline.sender == bot.user_id());
+        Ok(if by_itself { Standing::Gone } else { Standing::SentAway })
+    }
+
+    /// Gives up a room that is gone, and has another one made for its place. The work that met it tries again.
+    async fn forget(&self, link: &RoomLink) -> Result<Trouble, Trouble> {
+        if !self.store.head(Side::Fhir, &link.room_id, 1).await?.is_empty() {
+            // What was said in it is still being written down, and must be known by its room.
+            return Ok(Trouble::Busy {
+                reason: "the room is gone; its messages come first".to_owned(),
+                retry_after: None,
+            });
+        }
+        warn!(place = link.place, room = link.room_id, "the room is gone from the homeserver; another one is made");
+        let bot = self.homeserver.bot();
+        if let Ok(place) = Instance::parse(&link.place) {
+            if let Ok(alias) = <&RoomAliasId>::try_from(self.names.alias(&place).as_str()) {
+                bot.delete_alias(alias).await?;
+            }
+            if place.kind() == Kind::CommunicationRequest
+                && let Some(space) = self.space_of(&place).await?
+                && let Err(error) =
+                    bot.set_state(&*room_id(&space.room_id)?, "m.space.child", &link.room_id, &json!({})).await
+            {
+                warn!(%error, "the space still names the room that is gone");
+            }
+        }
+        let members = work(Side::Matrix, link.place.as_str(), "members", &link.place)?;
+        let remade = work(Side::Matrix, link.place.as_str(), "remade", &(&link.place, &link.room_id))?;
+        let unlink = Change::UnlinkRoom { room_id: link.room_id.clone() };
+        let mut changes = vec![unlink, Change::Soon(members)];
+        if link.place.starts_with(Kind::CommunicationRequest.name()) {
+            changes.push(Change::Once { key: format!("remade {}", link.room_id), work: remade });
+        }
+        self.commit(changes).await?;
+        Ok(Trouble::Again(format!("the room of {} was gone", link.place)))
+    }
+}
