@@ -1,5 +1,6 @@
 //! Floor 3: the mapping between FHIR and Matrix, the engine that carries it, and what people see of it.
 
+pub mod bot;
 pub mod command;
 pub mod directory;
 pub mod engine;

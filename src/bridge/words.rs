@@ -135,6 +135,34 @@ words! {
     NoRecord:
         "Teksten worden niet getoond: dat u ze ziet kon niet worden vastgelegd.",
         "Texts are not shown: that you see them could not be written down.";
+    BotHelp:
+        "Opdrachten, met !fhir ervoor (onder vier ogen hoeft dat niet):\nhulp: deze uitleg\nstand: hoe het met de brug en deze ruimte gaat\nwie: wie de deelnemers in FHIR zijn\nkoppel CommunicationRequest/… of CareTeam/…: verbind deze ruimte\nontkoppel: verbreek de koppeling\nopnieuw: geparkeerd werk van deze ruimte opnieuw\nVoor de laatste drie is niveau {} nodig.",
+        "Commands, with !fhir before them (not needed in a direct chat):\nhelp: this text\nstatus: how the bridge and this room are\nwho: who the members are in FHIR\nlink CommunicationRequest/… or CareTeam/…: connect this room\nunlink: end the connection\nretry: parked work of this room again\nThe last three need level {}.";
+    BotUnknown: "Dat begrijp ik niet. Zeg !fhir hulp.", "I do not understand that. Say !fhir help.";
+    BotLevel: "Daarvoor is in deze ruimte niveau {} nodig.", "That needs level {} in this room.";
+    BotNoRight:
+        "Daarvoor moet u in FHIR als zorgverlener bij {} horen.",
+        "For that FHIR must know you as a professional who belongs to {}.";
+    BotLinked: "Deze ruimte is gekoppeld aan {}.", "This room is linked to {}.";
+    BotNotLinked: "Deze ruimte is niet gekoppeld.", "This room is not linked.";
+    BotOther: "Deze ruimte is al gekoppeld aan {}; ontkoppel haar eerst.", "This room is linked to {} already; unlink it first.";
+    BotTaken: "{} heeft een andere ruimte; ontkoppel die daar eerst.", "{} has another room; unlink it there first.";
+    BotMissing: "{} is niet in FHIR.", "{} is not in FHIR.";
+    BotWhat:
+        "Noem wat u koppelt, bijvoorbeeld: !fhir koppel CommunicationRequest/1",
+        "Name what you link, for example: !fhir link CommunicationRequest/1";
+    BotWrongKind:
+        "Een zorgteam hoort bij een space, een gesprek bij een gewone ruimte.",
+        "A care team belongs to a space, a conversation to an ordinary room.";
+    BotUnlinked:
+        "Deze ruimte is niet meer gekoppeld aan {}. Wat er in FHIR bijkomt, wacht tot er weer een ruimte is.",
+        "This room is no longer linked to {}. What is added in FHIR waits until there is a room again.";
+    BotRetried: "Opnieuw geprobeerd: {}", "Tried again: {}";
+    BotNobody: "niet bekend in FHIR", "not known in FHIR";
+    BotMore: "… en {} meer", "… and {} more";
+    BotEncrypted:
+        "Versleutelde berichten kan ik niet lezen. Begin een gesprek zonder versleuteling.",
+        "I cannot read encrypted messages. Start a chat without encryption.";
 }
 
 // === impl Language ===

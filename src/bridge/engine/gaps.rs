@@ -97,7 +97,7 @@ impl Engine {
         if self.store.place_of(room.as_str()).await?.is_none() {
             return Ok(Vec::new());
         }
-        let name = format!("room {room}");
+        let name = place_in(&room);
         let place = self.store.cursor(&name).await?;
         // The next look begins where this one began: nothing falls between them.
         let present = self.homeserver.bot().messages(&room, None, Direction::Backward, 1, Format::Client).await?.start;
@@ -205,12 +205,17 @@ impl Engine {
     }
 }
 
+/// The name of the cursor that says up to where a room is known.
+pub(super) fn place_in(room: &RoomId) -> String {
+    format!("room {room}")
+}
+
 /// The place in the order of arrival that a place in a room stands for.
 ///
 /// Synapse's tokens for `/messages` (`t358-522_0_0`) name a depth in the room and a place in the stream, and reading on
 /// from them leaves out what came later and stands deeper: what people of other homeservers say while more is said here.
 /// From `s522_0_0` on everything is read that arrived later. Tokens of other homeservers are used as they are.
-fn in_stream(token: String) -> String {
+pub(super) fn in_stream(token: String) -> String {
     let stream = |token: &str| {
         let (depth, rest) = token.strip_prefix('t')?.split_once('-')?;
         let place = rest.split('_').next()?;

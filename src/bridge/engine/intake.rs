@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::{Engine, Trouble, lookups, marks::Read, work};
 use crate::{
     bridge::{
+        bot,
         identity::Instance,
         mapping::message::Mark,
         store::{Change, MessageLink, NewWork, Origin, Role, Side, now},
@@ -165,6 +166,8 @@ impl Engine {
             _ if self.follows(outline) => "member",
             ("m.room.member", Some(_)) | ("m.room.encryption", Some(_)) => return None,
             (_, Some(_)) => return None,
+            // A command is for the bridge; it is not carried, and waits for nothing that is.
+            ("m.room.message", None) if bot::is_command(event) => return self.command_work(event),
             (_, None) => "event",
         };
         let side = if kind == "invitation" { Side::Matrix } else { Side::Fhir };

@@ -35,8 +35,8 @@ impl Engine {
         let event = Event::from_json(payload.to_owned())?;
         let Ok(outline) = event.outline() else { return Ok(Vec::new()) };
         let Some(place) = self.store.place_of(outline.room_id.as_str()).await? else {
-            // Not a conversation of the bridge: not its business.
-            return Ok(Vec::new());
+            // Not a conversation of the bridge: its business only where somebody speaks with the bot.
+            return self.overhear(&event).await;
         };
         let Ok(request) = Instance::parse(&place.place) else { return Ok(Vec::new()) };
         if request.kind() != Kind::CommunicationRequest {

@@ -5,6 +5,7 @@
 //! | [`intake`] | transactions of the homeserver, durable before they are answered |
 //! | [`feed`] | changes of the FHIR server, by cursor |
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
+//! | [`obey`] | what people ask of the bot |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
@@ -27,6 +28,7 @@ mod listen;
 mod lookups;
 mod loss;
 mod marks;
+mod obey;
 mod people;
 mod places;
 mod reconcile;
@@ -156,6 +158,8 @@ pub struct Engine {
     presence: [Presence; 2],
     /// Display names that were set by this process.
     named: Mutex<HashMap<OwnedUserId, String>>,
+    /// Rooms that stand for nothing: whether they are direct chats with the bot, and when that was seen.
+    chats: Mutex<HashMap<OwnedRoomId, (bool, std::time::Instant)>>,
     /// Held while a ghost is named.
     naming: [tokio::sync::Mutex<()>; people::NAMING],
     /// Failures in a row by lane, for back-off.
@@ -205,6 +209,7 @@ impl Engine {
             last_transaction: AtomicU64::new(0),
             presence,
             named: Mutex::default(),
+            chats: Mutex::default(),
             naming: [const { tokio::sync::Mutex::const_new(()) }; people::NAMING],
             failures: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),

@@ -11,6 +11,7 @@ use crate::{
     bridge::{
         identity::{Instance, Kind},
         mapping::{
+            ROOM_ID, identifier,
             person::{self, Profile},
             power,
             thread::{self, Member, Openness},
@@ -62,7 +63,7 @@ impl Engine {
         let place = place(Kind::CareTeam, team.id.as_ref())?;
         let openness = thread::of_team(&team);
         let known = self.store.room_of(&place.to_string()).await?;
-        if known.is_none() && openness != Openness::Open {
+        if known.is_none() && (openness != Openness::Open || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
         let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
@@ -74,11 +75,14 @@ impl Engine {
             ..Plan::default()
         };
         let room = self.room_for(&place, &plan).await?;
-        let context = self.invite_context(team.subject.as_ref()).await?;
         // In a space that the team follows, FHIR may not know yet what people have done there since this version.
         let written = resource.last_updated().and_then(|written| written.millis());
         let following = written.filter(|_| self.settings.team_follows_space && openness == Openness::Open);
-        self.seat(&room, &roster, power::of_space, context, following).await?;
+        // Whoever made the space says who is in it and who may do what.
+        if identifier(&team.identifier, ROOM_ID) != Some(room.as_str()) {
+            let context = self.invite_context(team.subject.as_ref()).await?;
+            self.seat(&room, &roster, power::of_space, context, following).await?;
+        }
         let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
         // Its conversations have the same members.
         for parameter in ["recipient", "based-on"] {
@@ -97,7 +101,8 @@ impl Engine {
         let place = place(Kind::CommunicationRequest, request.id.as_ref())?;
         let openness = thread::of_request(&request);
         let known = self.store.room_of(&place.to_string()).await?;
-        if known.is_none() && matches!(openness, Openness::Hidden | Openness::Emptied) {
+        let is_hidden = matches!(openness, Openness::Hidden | Openness::Emptied);
+        if known.is_none() && (is_hidden || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
         let circle = self.circle(&request).await?;
@@ -395,8 +400,9 @@ impl Engine {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         let (room, by) = (text(event.get("room_id")), text(event.get("sender")));
         let membership = text(event.get("content").and_then(|content| content.get("membership")));
-        if membership != "invite" || self.person_of(&by).await?.is_none() {
-            // Only people whom FHIR knows bring the bridge into a room.
+        let is_neighbour = self.names.server() == by.split_once(':').map_or("", |(_, server)| server);
+        if membership != "invite" || (!is_neighbour && self.person_of(&by).await?.is_none()) {
+            // Only people whom FHIR knows, and those of the own homeserver, bring the bridge into a room.
             return Ok(Vec::new());
         }
         let room = room_id(&room)?;

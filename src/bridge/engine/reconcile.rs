@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Engine, Trouble, feed, listen};
 use crate::{
     bridge::{
+        bot,
         identity::{Instance, Kind},
         mapping::message,
         store::{Change, MessageLink, NewWork, Role, RoomLink, Side},
@@ -124,10 +125,19 @@ impl Engine {
                 changes.extend(again(resource));
             }
         }
+        let since = self.linked_since(&link.room_id).await?;
         for (event_id, event) in events {
             let Ok(outline) = event.outline() else { continue };
-            if self.names.is_ours(outline.sender.as_str()) || outline.kind != "m.room.message" || outline.is_redacted()
+            if self.names.is_ours(outline.sender.as_str())
+                || outline.kind != "m.room.message"
+                || outline.is_redacted()
+                || bot::is_command(&event)
             {
+                continue;
+            }
+            let said = i64::from(outline.origin_server_ts.get());
+            if since.is_some_and(|since| said < since) && !known.contains_key(&event_id) {
+                // Said before the room was linked.
                 continue;
             }
             if known.get(&event_id).is_some_and(|link| in_fhir.contains(&link.resource)) {

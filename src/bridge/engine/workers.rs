@@ -259,6 +259,8 @@ impl Engine {
             "notice" => self.post_notice(payload).await,
             "gap" => self.fill_gap(payload).await,
             "invitation" => self.answer_invitation(payload).await,
+            "command" => self.obey(payload).await,
+            "answer" => self.answer(payload, suspect).await,
             "member" => self.follow_member(payload).await,
             "receipts" => self.catch_up_on_receipts(payload).await,
             "absence" => self.look_at_absence(payload).await,

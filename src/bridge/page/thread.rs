@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bridge::{
+        bot,
         engine::Trouble,
         identity::{Instance, Kind},
         mapping::{
@@ -308,14 +309,20 @@ impl Look<'_> {
                 }
             }
         }
+        let at = i64::from(outline.origin_server_ts.get());
+        if resource.is_none() && engine.linked_since(outline.room_id.as_str()).await?.is_some_and(|since| at < since) {
+            // Said before the room was linked.
+            return Ok(None);
+        }
         let text = content.get("body").and_then(Value::as_str).filter(|_| self.texts).map(str::to_owned);
         Ok(Some(InMatrix {
             event_id: outline.event_id.to_string(),
             role,
             sender: self.speaker(outline.sender.as_str()).await?,
-            is_own,
+            // A command to the bot is between the bridge and whoever gave it.
+            is_own: is_own || (resource.is_none() && bot::is_command(event)),
             is_redacted: outline.is_redacted(),
-            at: Some(i64::from(outline.origin_server_ts.get())),
+            at: Some(at),
             text,
             resource,
         }))
