@@ -82,7 +82,7 @@ impl Engine {
         };
         let transaction = OwnedTransactionId::from(format!("remade.{}", before.room_id));
         let said = Outgoing::message(content::notice(REMADE), &transaction);
-        self.homeserver.bot().send(&*room_id(&link.room_id)?, &said).await?;
+        self.homeserver.bot().send(&room_id(&link.room_id)?, &said).await?;
         Ok(Vec::new())
     }
 
@@ -124,7 +124,7 @@ impl Engine {
 
     async fn standing(&self, link: &RoomLink) -> Result<Standing, Trouble> {
         let bot = self.homeserver.bot();
-        let event = match bot.state_event(&*room_id(&link.room_id)?, "m.room.member", bot.user_id().as_str()).await {
+        let event = match bot.state_event(&room_id(&link.room_id)?, "m.room.member", bot.user_id().as_str()).await {
             Ok(Some(event)) => event,
             Ok(None) => return Ok(Standing::Gone),
             Err(error) if error.is_forbidden() || error.is_not_found() => return Ok(Standing::Gone),
@@ -157,7 +157,7 @@ impl Engine {
             if place.kind() == Kind::CommunicationRequest
                 && let Some(space) = self.space_of(&place).await?
                 && let Err(error) =
-                    bot.set_state(&*room_id(&space.room_id)?, "m.space.child", &link.room_id, &json!({})).await
+                    bot.set_state(&room_id(&space.room_id)?, "m.space.child", &link.room_id, &json!({})).await
             {
                 warn!(%error, "the space still names the room that is gone");
             }
