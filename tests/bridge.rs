@@ -4,6 +4,8 @@
 
 #[path = "bridge/attendance.rs"]
 mod attendance;
+#[path = "bridge/campaign.rs"]
+mod campaign;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]
@@ -12,8 +14,14 @@ mod directory;
 mod elsewhere;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
+#[path = "bridge/outage.rs"]
+mod outage;
 #[path = "bridge/page.rs"]
 mod page;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "bridge/replicas.rs"]
+mod replicas;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod command;
+pub mod database;
 pub mod failure;
 pub mod files;
 pub mod listeners;

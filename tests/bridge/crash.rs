@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenario::{accept, communication, introduce},
-    world::{Person, World, until},
+    world::{Person, World, arrived},
 };
 
 /// The texts that begin with a word, in the order in which they stand.
@@ -20,12 +20,11 @@ pub(crate) async fn communications(world: &World, word: &str) -> Vec<String> {
     found.iter().filter_map(text).filter(|text| text.starts_with(word)).collect()
 }
 
-async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
-    until("everything has arrived", || async {
-        let (texts, written) = (anna.texts(room).await, communications(world, "matrix ").await);
-        let there = beginning_with(&texts, "fhir ").len();
-        eprintln!("in Matrix {there} of {to_matrix}, in FHIR {} of {to_fhir}", written.len());
-        (there >= to_matrix && written.len() >= to_fhir).then_some(())
+/// Waits until so many messages that begin with `fhir` are in the room, and so many with `matrix` in FHIR.
+pub(crate) async fn settled(world: &World, anna: &Person, room: &str, to_matrix: usize, to_fhir: usize) {
+    arrived([to_matrix, to_fhir], || async {
+        let there = beginning_with(&anna.texts(room).await, "fhir ").len();
+        [there, communications(world, "matrix ").await.len()]
     })
     .await;
 }

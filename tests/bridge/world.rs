@@ -277,18 +277,12 @@ impl World {
 
     /// Writes a resource to the FHIR endpoint and returns it as it is there.
     pub(crate) async fn put(&self, resource: Value) -> Value {
-        self.put_with(resource, &[]).await
+        put(&self.http, &self.fhir(), &resource, &[]).await
     }
 
     /// As [`World::put`], with more headers.
     pub(crate) async fn put_with(&self, resource: Value, headers: &[(&str, &str)]) -> Value {
-        let url = format!("{}/{}", self.fhir(), place(&resource));
-        let request = self.http.put(url).header("content-type", "application/fhir+json").body(resource.to_string());
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let response = request.send().await.unwrap();
-        let (status, text) = (response.status(), response.text().await.unwrap());
-        assert!(status.is_success(), "{status} {text}");
-        serde_json::from_str(&text).unwrap()
+        put(&self.http, &self.fhir(), &resource, headers).await
     }
 
     /// Reads from the FHIR endpoint; `None` when it is not there.
@@ -302,18 +296,7 @@ impl World {
 
     /// All resources that a search finds, page by page.
     pub(crate) async fn search(&self, query: &str) -> Vec<Value> {
-        let mut url = format!("{}/{query}", self.fhir());
-        let mut found = Vec::new();
-        loop {
-            let bundle: Value = self.http.get(&url).send().await.unwrap().json().await.unwrap();
-            let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-            found.extend(entries.into_iter().map(|entry| entry["resource"].clone()));
-            let links = bundle["link"].as_array().cloned().unwrap_or_default();
-            match links.iter().find(|link| link["relation"] == "next") {
-                Some(next) => url = next["url"].as_str().unwrap().to_owned(),
-                None => return found,
-            }
-        }
+        search(&self.http, &self.fhir(), query).await
     }
 
     /// The FHIR endpoint: the embedded one, or a fresh server elsewhere that the environment names.
@@ -396,6 +379,27 @@ impl Person {
         if response.status().is_success() { response.json().await.ok() } else { None }
     }
 
+    /// Somebody who has a password.
+    pub(crate) async fn log_in(http: &Client, base: &str, name: &str, password: &str) -> Self {
+        let identifier = json!({ "type": "m.id.user", "user": name });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": password });
+        let url = format!("{base}/_matrix/client/v3/login");
+        let answer: Value = http.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        Self {
+            http: http.clone(),
+            base: base.to_owned(),
+            token: answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(),
+            user_id: answer["user_id"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Posts, and says what came of it if it came to anything.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Value> {
+        let url = format!("{}/_matrix/client/{path}", self.base);
+        let response = self.http.post(url).bearer_auth(&self.token).json(body).send().await.ok()?;
+        if response.status().is_success() { response.json().await.ok() } else { None }
+    }
+
     /// Puts, and says what came of it if it came to anything.
     pub(crate) async fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
         let url = format!("{}/_matrix/client/{path}", self.base);
@@ -457,6 +461,33 @@ impl Person {
     }
 }
 
+/// Writes a resource to a FHIR server and returns it as it is there.
+pub(crate) async fn put(http: &Client, fhir: &str, resource: &Value, headers: &[(&str, &str)]) -> Value {
+    let url = format!("{fhir}/{}", place(resource));
+    let request = http.put(url).header("content-type", "application/fhir+json").body(resource.to_string());
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let response = request.send().await.unwrap();
+    let (status, text) = (response.status(), response.text().await.unwrap());
+    assert!(status.is_success(), "{status} {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// All resources that a search on a FHIR server finds, page by page.
+pub(crate) async fn search(http: &Client, fhir: &str, query: &str) -> Vec<Value> {
+    let mut url = format!("{fhir}/{query}");
+    let mut found = Vec::new();
+    loop {
+        let bundle: Value = http.get(&url).send().await.unwrap().json().await.unwrap();
+        let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+        found.extend(entries.into_iter().map(|entry| entry["resource"].clone()));
+        let links = bundle["link"].as_array().cloned().unwrap_or_default();
+        match links.iter().find(|link| link["relation"] == "next") {
+            Some(next) => url = next["url"].as_str().unwrap().to_owned(),
+            None => return found,
+        }
+    }
+}
+
 /// A number from the environment, for tests that can be made longer.
 pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
@@ -471,6 +502,25 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
         }
         assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until so much has arrived in Matrix and in FHIR, for as long as more arrives.
+pub(crate) async fn arrived<F: Future<Output = [usize; 2]>>(wanted: [usize; 2], count: impl Fn() -> F) {
+    let (mut most, mut since) = ([0; 2], Instant::now());
+    loop {
+        let asked = Instant::now();
+        let there = count().await;
+        eprintln!("in Matrix {} of {}, in FHIR {} of {}", there[0], wanted[0], there[1], wanted[1]);
+        if there[0] >= wanted[0] && there[1] >= wanted[1] {
+            return;
+        }
+        if there != most {
+            (most, since) = (there, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "nothing more arrives: {there:?} of {wanted:?}");
+        // Whoever counts long rooms all the time keeps the homeserver from its work.
+        tokio::time::sleep(Duration::from_millis(200) + asked.elapsed() * 4).await;
     }
 }
 
@@ -493,7 +543,7 @@ pub(crate) fn elsewhere() -> Option<String> {
 }
 
 /// Ports that are free now. All are held until all are known, so that they differ.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }

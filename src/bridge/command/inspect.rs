@@ -52,7 +52,7 @@ pub(super) async fn check(settings: &Settings, offline: bool) -> anyhow::Result<
 
 /// Shows what is linked and what is to be done.
 pub(super) async fn status(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let (overview, held) = (parts.store.overview().await?, parts.store.held(SHOWN).await?);
     if as_json {
         println!("{}", json!({ "overview": overview, "held": held }));
@@ -71,7 +71,7 @@ pub(super) async fn status(settings: &Settings, as_json: bool) -> anyhow::Result
 
 /// Puts parked work back.
 pub(super) async fn retry(settings: &Settings, number: Option<i64>) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let before = parts.store.overview().await?.parked;
     parts.store.commit(vec![Change::Retry { seq: number }]).await?;
     let after = parts.store.overview().await?.parked;
@@ -84,7 +84,7 @@ pub(super) async fn retry(settings: &Settings, number: Option<i64>) -> anyhow::R
 
 /// Compares both sides.
 pub(super) async fn reconcile(settings: &Settings, only: Option<&str>, repair: bool) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let report = parts.engine.reconcile(only, repair).await?;
     for difference in &report.differences {
         match difference {
@@ -108,7 +108,7 @@ pub(super) async fn reconcile(settings: &Settings, only: Option<&str>, repair: b
 
 /// Writes rooms, messages and every version of every resource as lines of JSON.
 pub(super) async fn export(settings: &Settings) -> anyhow::Result<()> {
-    let parts = open(settings)?;
+    let parts = open(settings).await?;
     let mut out = std::io::stdout().lock();
     for room in parts.store.rooms().await? {
         writeln!(out, "{}", json!({ "room": room }))?;
@@ -159,11 +159,11 @@ async fn write_pages(out: &mut impl Write, fhir: &dyn FhirServer, mut page: Page
 }
 
 /// The parts beside a running bridge; makes nothing.
-fn open(settings: &Settings) -> Result<Parts, Failure> {
+async fn open(settings: &Settings) -> Result<Parts, Failure> {
     let state = settings.state()?;
-    if !super::settings::state_file(&state).exists() {
+    if settings.database.url.is_none() && !super::settings::state_file(&state).exists() {
         return Err(Failure::new(Status::NoInput, format!("there is no state of a bridge in {}", state.display()))
             .remedy("Name the right directory with --state-directory, or start the bridge first."));
     }
-    Parts::open(settings, Mode::Visit)
+    Parts::open(settings, Mode::Visit).await
 }

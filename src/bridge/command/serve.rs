@@ -20,7 +20,7 @@ use crate::{
         directory::Directory,
         engine::{Engine, FOLLOWED, Guide, Intake},
         page::{self, Desk},
-        store::{Mode, Overview, Side, Sqlite, Store},
+        store::{Mode, Overview, Side, SqlStore, Store},
     },
     fhir::{
         client::{
@@ -41,6 +41,7 @@ use crate::{
     },
     service::{
         admin,
+        database::Server,
         failure::Failure,
         files, listeners,
         listeners::{Address, Inherited, Listener},
@@ -76,23 +77,31 @@ pub(super) struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    /// Opens everything; asks no server.
+    /// Opens everything; asks no server but the database.
     ///
     /// # Errors
     /// When a file cannot be opened or the settings do not fit together.
-    pub(super) fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
+    pub(super) async fn open(settings: &Settings, mode: Mode) -> Result<Self, Failure> {
         let state = settings.state()?;
         files::make_directory(&state)?;
         let (registration, origin) = Registration::read_or_make(&settings.registration_file()?, &settings.blueprint())?;
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings::state_file(&state), mode)?);
         let homeserver = Homeserver::new(settings.homeserver.clone(), registration.clone())?;
+        let shared = settings.database.url.as_ref().map(|_| Server::new(&settings.database)).transpose()?;
+        let store: Arc<dyn Store> = Arc::new(match &shared {
+            Some(server) => SqlStore::connect(server, mode).await?,
+            None => SqlStore::open(&settings::state_file(&state), mode).await?,
+        });
+        let base = &settings.fhir.base;
         let (fhir, repository, elsewhere): (Arc<dyn FhirServer>, _, _) = match &settings.fhir.server {
             Some(elsewhere) => {
                 let client = Client::new(elsewhere.clone())?;
                 (Arc::new(client.clone()), None, Some(client))
             }
             None => {
-                let repository = Repository::open(&settings::fhir_file(&state), &settings.fhir.base)?;
+                let repository = match &shared {
+                    Some(server) => Repository::connect(server, base, mode.patience()).await?,
+                    None => Repository::open(&settings::fhir_file(&state), base)?,
+                };
                 (Arc::new(Traced::new(Arc::new(repository.clone()))), Some(repository), None)
             }
         };
@@ -131,7 +140,7 @@ fn instructions(path: &std::path::Path) -> String {
 /// Serves until a signal.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     logs::start(settings.log.format, &settings.log.level)?;
-    let parts = Parts::open(&settings, Mode::Serve)?;
+    let parts = Parts::open(&settings, Mode::Serve).await?;
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
     let hook = hook(&settings)?;
@@ -295,7 +304,11 @@ fn health(engine: &Arc<Engine>) -> admin::Health {
             let part = if side == Side::Matrix { "homeserver" } else { "fhir" };
             (part.to_owned(), format!("{} (for {} s)", absence.reason, absence.since.elapsed().as_secs()))
         };
-        Side::BOTH.into_iter().filter_map(absent).map(sentence).collect()
+        let database = engine
+            .store()
+            .absence()
+            .map(|(time, reason)| ("database".to_owned(), format!("{reason} (for {} s)", time.as_secs())));
+        Side::BOTH.into_iter().filter_map(absent).map(sentence).chain(database).collect()
     })
 }
 

@@ -13,6 +13,7 @@ use crate::{
     fhir::{client, subscriptions},
     matrix::{homeserver, registration::Blueprint},
     service::{
+        database,
         failure::{Failure, Status},
         files::{self, Base},
         listeners::Address,
@@ -39,6 +40,8 @@ pub struct Settings {
     pub registration: Option<PathBuf>,
     /// The address at which the homeserver reaches the bridge, for a registration that is made.
     pub url: String,
+    /// PostgreSQL instead of SQLite files in the state directory; several bridges may share it.
+    pub database: database::Settings,
     /// The homeserver.
     pub homeserver: homeserver::Settings,
     /// The FHIR side.
@@ -90,6 +93,7 @@ impl Default for Settings {
             state_directory: None,
             registration: None,
             url: "http://127.0.0.1:1234".to_owned(),
+            database: database::Settings::default(),
             // The engine tries again itself, and looks first whether a call had its effect.
             homeserver: homeserver::Settings { patience_seconds: 0, ..homeserver::Settings::default() },
             fhir: FhirSettings::default(),
@@ -137,6 +141,10 @@ impl Settings {
         if self.engine.tries == 0 {
             return refuse("engine.tries: expected 1 or more");
         }
+        if self.engine.lease_seconds < 3 {
+            return refuse("engine.lease_seconds: expected 3 or more");
+        }
+        self.database.check()?;
         if self.engine.poll_seconds == 0 {
             return refuse("engine.poll_seconds: expected 1 or more");
         }

@@ -1,6 +1,8 @@
 //! Who takes part, as time goes by: people who join or leave a team's space in Matrix, periods that begin or end, and
 //! receipts of the time in which the bridge was away.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tracing::{debug, info};
 
@@ -9,7 +11,7 @@ use crate::{
     bridge::{
         identity::{Instance, Kind},
         mapping::thread,
-        store::{Change, NewWork, Side, now, tick},
+        store::{Change, NewWork, Side, now},
     },
     fhir::{
         resources::{CareTeam, Resource},
@@ -61,8 +63,8 @@ impl Engine {
     pub(super) fn at_next_turn(&self, place: &Instance, team: &CareTeam) -> Result<Option<Change>, Trouble> {
         let Some(at) = thread::next_turn(team, now()) else { return Ok(None) };
         let key = place.to_string();
-        let not_before = tick().saturating_add(at.saturating_sub(now()));
-        let look = NewWork { not_before, ..work(Side::Matrix, format!("turn {key} {at}"), "turn", &key)? };
+        let delay = Duration::from_millis(at.saturating_sub(now()).try_into().unwrap_or(0));
+        let look = NewWork { delay, ..work(Side::Matrix, format!("turn {key} {at}"), "turn", &key)? };
         Ok(Some(Change::Soon(look)))
     }
 

@@ -33,6 +33,8 @@ pub const FOLLOWED: [ResourceType; 9] = [
 ];
 /// Name of the cursor in the store.
 const CURSOR: &str = "fhir";
+/// Seconds for which one replica polls without a word from it, at least.
+const DUTY: u64 = 15;
 /// Resources that are read at a time.
 const PAGE: u32 = 200;
 
@@ -42,9 +44,9 @@ impl Engine {
     /// Follows the FHIR server until `stop`.
     pub(super) async fn feed(self: Arc<Self>, stop: CancellationToken) {
         let mut hints = self.fhir.hints();
-        let (mut failures, mut told) = (0, true);
+        let (mut failures, mut told, mut hinted) = (0, true, true);
         loop {
-            let wait = match self.read_changes(&stop).await {
+            let wait = match self.look_at_changes(hinted, &stop).await {
                 Ok(found) => {
                     failures = 0;
                     if found > 0 && !told {
@@ -64,10 +66,11 @@ impl Engine {
                     super::workers::back_off(failures)
                 }
             };
-            told = true;
+            (told, hinted) = (true, false);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = hints.changed(), if failures == 0 => {
+                    hinted = changed.is_ok();
                     // A server that gives no hints any more is polled.
                     if changed.is_err() {
                         tokio::select! {
@@ -79,6 +82,16 @@ impl Engine {
                 () = tokio::time::sleep(wait) => told = failures > 0,
             }
         }
+    }
+
+    /// Reads what changed, if that is this replica's to do: one of them polls, any follows a hint that it got, and
+    /// one that was refused looks whether the server is back. Two that read the same store it once.
+    async fn look_at_changes(&self, hinted: bool, stop: &CancellationToken) -> Result<usize, Trouble> {
+        let lasting = Duration::from_secs(self.settings.poll_seconds.saturating_mul(3).max(DUTY));
+        if hinted || self.presence(Side::Fhir).absence().is_some() || self.store.take_duty("feed", lasting).await? {
+            return self.read_changes(stop).await;
+        }
+        Ok(0)
     }
 
     /// Reads and stores what changed since the cursor. Says how much it was.
@@ -135,5 +148,5 @@ pub(super) fn work_for(resource: Resource) -> Option<NewWork> {
         | ResourceType::Organization => ("person", key),
         _ => return None,
     };
-    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), not_before: 0 })
+    Some(NewWork { side: Side::Matrix, lane, kind, payload: resource.to_json(), delay: Duration::ZERO })
 }

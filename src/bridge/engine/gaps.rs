@@ -13,7 +13,7 @@
 //! What stands before an event (`prev_events`) and is not known was dropped: the room is read backwards until it is
 //! found. What is found so late has no place in the stream of its own.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use super::{Done, Engine, Trouble, room_id};
 use crate::{
     bridge::{
         identity::Kind,
-        store::{Change, NewWork, Side, now, tick},
+        store::{Change, NewWork, Side, now},
     },
     matrix::{
         Event,
@@ -76,7 +76,7 @@ impl Engine {
     /// A look at a room some time after an event that was pushed.
     pub(super) fn patrol_work(&self, room: &str) -> NewWork {
         let soon = self.gap_work(room);
-        NewWork { lane: format!("patrol {room}"), not_before: in_seconds(self.settings.patrol_seconds), ..soon }
+        NewWork { lane: format!("patrol {room}"), delay: Duration::from_secs(self.settings.patrol_seconds), ..soon }
     }
 
     fn look_for(&self, room: &str, number: u32, wanted: Vec<String>) -> NewWork {
@@ -86,7 +86,7 @@ impl Engine {
             lane: format!("gap {room}"),
             kind: "gap",
             payload: serde_json::to_string(&look).unwrap_or_default(),
-            not_before: in_seconds(self.settings.gap_seconds),
+            delay: Duration::from_secs(self.settings.gap_seconds),
         }
     }
 
@@ -106,7 +106,7 @@ impl Engine {
             Some(place) => self.read_on(&room, place, &mut wanted).await?,
             None => false,
         };
-        let mut changes = vec![Change::Cursor { name, value: present }];
+        let mut changes = vec![Change::Cursor { name, value: in_stream(present) }];
         if is_known && wanted.is_empty() {
             return Ok(changes);
         }
@@ -205,7 +205,30 @@ impl Engine {
     }
 }
 
-/// So many seconds from now.
-fn in_seconds(seconds: u64) -> i64 {
-    tick().saturating_add(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
+/// The place in the order of arrival that a place in a room stands for.
+///
+/// Synapse's tokens for `/messages` (`t358-522_0_0`) name a depth in the room and a place in the stream, and reading on
+/// from them leaves out what came later and stands deeper: what people of other homeservers say while more is said here.
+/// From `s522_0_0` on everything is read that arrived later. Tokens of other homeservers are used as they are.
+fn in_stream(token: String) -> String {
+    let stream = |token: &str| {
+        let (depth, rest) = token.strip_prefix('t')?.split_once('-')?;
+        let place = rest.split('_').next()?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number(depth) && is_number(place)).then(|| format!("s{rest}"))
+    };
+    stream(&token).unwrap_or(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_stream;
+
+    #[test]
+    fn a_place_in_a_room_of_synapse_becomes_one_in_its_stream() {
+        assert_eq!(in_stream("t358-522_0_0".to_owned()), "s522_0_0");
+        for other in ["s522_0_0", "t358", "t1-m5~2.7_0", "token-1_0"] {
+            assert_eq!(in_stream(other.to_owned()), other);
+        }
+    }
 }

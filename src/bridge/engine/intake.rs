@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ruma::{
@@ -167,7 +168,13 @@ impl Engine {
             (_, None) => "event",
         };
         let side = if kind == "invitation" { Side::Matrix } else { Side::Fhir };
-        Some(NewWork { side, lane: outline.room_id.to_string(), kind, payload: self.stamp_event(event), not_before: 0 })
+        Some(NewWork {
+            side,
+            lane: outline.room_id.to_string(),
+            kind,
+            payload: self.stamp_event(event),
+            delay: Duration::ZERO,
+        })
     }
 
     /// An event that cannot be understood is kept for people to look at.
@@ -180,7 +187,7 @@ impl Engine {
             lane: "malformed".to_owned(),
             kind: "malformed",
             payload: event.json().to_owned(),
-            not_before: 0,
+            delay: Duration::ZERO,
         };
         vec![Change::Once { key: format!("malformed {key}"), work }]
     }

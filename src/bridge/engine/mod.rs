@@ -83,6 +83,8 @@ pub struct Settings {
     pub workers: usize,
     /// How often work may be refused before it is parked.
     pub tries: u32,
+    /// Seconds for which a lane belongs to one replica without a word from it; when one dies, others wait so long.
+    pub lease_seconds: u64,
     /// Seconds between two looks at the FHIR server where it gives no hint.
     pub poll_seconds: u64,
     /// Seconds between an event of another homeserver and the look for missed ones.
@@ -112,6 +114,7 @@ impl Default for Settings {
         Self {
             workers: 8,
             tries: 8,
+            lease_seconds: 30,
             poll_seconds: 5,
             gap_seconds: 2,
             patrol_seconds: 300,
@@ -126,6 +129,14 @@ impl Default for Settings {
             patient_label: "Cliënt".to_owned(),
             media_bytes: 10 << 20,
         }
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
     }
 }
 
@@ -299,7 +310,7 @@ impl Engine {
 fn work(side: Side, lane: impl Into<String>, kind: &'static str, payload: &impl Serialize) -> Result<NewWork, Trouble> {
     let payload = serde_json::to_string(payload).map_err(|error| Trouble::Refused(error.to_string()))?;
     let payload = traces::stamp(&payload);
-    Ok(NewWork { side, lane: lane.into(), kind, payload, not_before: 0 })
+    Ok(NewWork { side, lane: lane.into(), kind, payload, delay: Duration::ZERO })
 }
 
 fn room_id(text: &str) -> Result<OwnedRoomId, Trouble> {

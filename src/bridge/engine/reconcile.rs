@@ -1,6 +1,6 @@
 //! Both sides of a conversation compared, and what is missing on one side put to work again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde::Serialize;
 
@@ -140,7 +140,7 @@ impl Engine {
                 lane: link.room_id.clone(),
                 kind: "event",
                 payload: event.json().to_owned(),
-                not_before: 0,
+                delay: Duration::ZERO,
             };
             let arrival =
                 Change::TakeEvent { event_id: outline.event_id.to_string(), room_id: link.room_id.clone(), work: None };

@@ -11,12 +11,10 @@ use tracing::{Instrument as _, debug, info, warn};
 
 use super::{Done, Engine, Trouble};
 use crate::{
-    bridge::store::{Change, Lease, Millis, Side, StoreError, Work, tick},
+    bridge::store::{Change, Lease, Side, StoreError, Work},
     service::trace::Trace,
 };
 
-/// How long a lane is leased; it is renewed while work goes on.
-const LEASE: Duration = Duration::from_secs(60);
 /// Work of a lane that is done before others get their turn.
 const TURN: usize = 64;
 /// Work that is read at a time.
@@ -71,9 +69,10 @@ impl Engine {
         while !stop.is_cancelled() {
             // While a server is away nothing is tried there; whoever asks after it says when it is back.
             let limit = if self.presence(side).absence().is_some() { 0 } else { free.available_permits() };
+            let asked = Instant::now();
             let claimed = match limit {
                 0 => Ok(Vec::new()),
-                limit => self.store.claim(side, limit, tick(), in_future(LEASE)).await,
+                limit => self.store.claim(side, limit, self.settings.lease()).await,
             };
             let leases = claimed.unwrap_or_else(|error| {
                 warn!(%error, "no work can be claimed");
@@ -84,7 +83,7 @@ impl Engine {
                 let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
                 let (engine, stop) = (Arc::clone(&self), stop.clone());
                 tokio::spawn(async move {
-                    engine.work_on(lease, stop).await;
+                    engine.work_on(lease, asked, stop).await;
                     drop(permit);
                     engine.bell[side as usize].notify_one();
                 });
@@ -102,33 +101,43 @@ impl Engine {
     }
 
     /// Works on a lane until it is empty, its turn is over, or something comes between.
-    async fn work_on(&self, lease: Lease, stop: CancellationToken) {
-        let (next_try, suspect) = tokio::select! {
+    async fn work_on(&self, lease: Lease, taken: Instant, stop: CancellationToken) {
+        let (pause, suspect) = tokio::select! {
+            // Looked at first: a process that stood still must not go on with a lane that is another's by now.
+            biased;
+            () = self.keep(&lease, taken) => return warn!(lane = lease.lane, "the lease ended; others take the lane"),
             ended = self.take_turn(&lease, &stop) => match ended {
-                Ok(Ended::Turn) => (0, false),
-                Ok(Ended::Pause(pause)) => (in_future(pause), true),
+                Ok(Ended::Turn) => (Duration::ZERO, false),
+                Ok(Ended::Pause(pause)) => (pause, true),
+                Err(StoreError::Lost) => return warn!(lane = lease.lane, "another replica took the lane over"),
                 Err(error) => {
                     warn!(%error, lane = lease.lane, "the state store failed; the lane waits");
-                    (in_future(LONGEST_PAUSE), true)
+                    (LOOK, true)
                 }
             },
-            () = self.keep(&lease) => (0, true),
         };
-        let release = Change::Release { lease, next_try, suspect };
+        let release = Change::Release { lease, pause, suspect };
         if let Err(error) = self.store.commit(vec![release]).await {
             warn!(%error, "a lease could not be given back; it runs out");
         }
     }
 
-    /// Renews a lease for as long as it is polled.
-    async fn keep(&self, lease: &Lease) {
-        let mut beats = tokio::time::interval(LEASE / 3);
-        beats.tick().await;
+    /// Renews a lease, which was taken at some moment, for as long as it is polled; comes back when it is lost.
+    async fn keep(&self, lease: &Lease, taken: Instant) {
+        let lasting = self.settings.lease();
+        let (mut until, mut pause) = (taken + lasting, lasting / 3);
         loop {
-            beats.tick().await;
-            let renew = Change::Renew { lease: lease.clone(), until: in_future(LEASE) };
-            if self.store.commit(vec![renew]).await.is_err() {
+            tokio::time::sleep(pause).await;
+            let asked = Instant::now();
+            if asked >= until {
                 return;
+            }
+            let renew = Change::Renew { lease: lease.clone(), lasting };
+            match tokio::time::timeout_at(until.into(), self.store.commit(vec![renew])).await {
+                Ok(Ok(())) => (until, pause) = (asked + lasting, lasting / 3),
+                Ok(Err(StoreError::Lost)) | Err(_) => return,
+                // The store is away; there is time until the lease ends.
+                Ok(Err(StoreError::Database(_))) => pause = LOOK,
             }
         }
     }
@@ -169,13 +178,13 @@ impl Engine {
         match outcome {
             Ok(mut changes) => {
                 changes.push(Change::Done { seq });
-                self.commit(changes).await?;
+                self.commit_under(lease, changes).await?;
                 self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.lane);
                 Ok(After::Next)
             }
             Err(Trouble::Wait(need)) => {
                 info!(lane = lease.lane, kind = work.kind, need = need.key(), "work waits");
-                self.commit(vec![Change::Wait { seq, need }]).await?;
+                self.commit_under(lease, vec![Change::Wait { seq, need }]).await?;
                 Ok(After::SetAside)
             }
             Err(Trouble::Store(error)) => Err(error),
@@ -202,13 +211,19 @@ impl Engine {
                 let tries = work.attempts + 1;
                 warn!(lane = lease.lane, kind = work.kind, tries, reason, "work was refused");
                 if tries >= self.settings.tries {
-                    self.commit(vec![Change::Park { seq, reason }]).await?;
+                    self.commit_under(lease, vec![Change::Park { seq, reason }]).await?;
                     return Ok(After::Next);
                 }
-                self.commit(vec![Change::Refused { seq, reason }]).await?;
+                self.commit_under(lease, vec![Change::Refused { seq, reason }]).await?;
                 Ok(After::Pause(back_off(tries)))
             }
         }
+    }
+
+    /// Stores what came of work, unless another replica has the lane by now.
+    async fn commit_under(&self, lease: &Lease, mut changes: Vec<Change>) -> Result<(), StoreError> {
+        changes.insert(0, Change::Under(lease.clone()));
+        self.commit(changes).await
     }
 
     /// How often in a row a lane could not go on.
@@ -272,10 +287,6 @@ enum Ended {
     Turn,
     /// It needs a pause.
     Pause(Duration),
-}
-
-fn in_future(time: Duration) -> Millis {
-    tick().saturating_add(Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX))
 }
 
 /// The pause after so many failures: from half a second to half a minute, doubled each time, of which a random half

@@ -1,11 +1,14 @@
 //! Each change as SQL, inside a transaction that the writer holds.
 
-use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use std::time::Duration;
 
-use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, tick};
+use super::{Change, Lease, MessageLink, Millis, Need, NewWork, Origin, Role, RoomLink, Side, StoreError};
+use crate::service::database::{Connection, DatabaseError, Row, Value, values};
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Longer than any pause between two tries.
-const MUCH_LATER: Millis = 60_000;
+const MUCH_LATER: Duration = Duration::from_secs(60);
 const READY: i64 = 0;
 const WAITING: i64 = 1;
 const PARKED: i64 = 2;
@@ -13,90 +16,123 @@ const PARKED: i64 = 2;
 /// Applies one change.
 pub(super) fn change(connection: &Connection, change: &Change) -> Result<()> {
     match change {
+        Change::Under(lease) => must_hold(connection, lease),
         Change::TakeEvent { event_id, room_id, work } => take_event(connection, event_id, room_id, work.as_ref()),
         Change::Once { key, work } => {
-            if execute(connection, "INSERT OR IGNORE INTO seen (key) VALUES (?1)", [key])? == 0 {
+            let sql = "INSERT INTO seen (key) VALUES (?) ON CONFLICT DO NOTHING";
+            if connection.execute(sql, values![key])? == 0 {
                 return Ok(());
             }
             enqueue(connection, work)
         }
         Change::Soon(work) => soon(connection, work),
         Change::Cursor { name, value } => {
-            execute(connection, "INSERT OR REPLACE INTO cursor (name, value) VALUES (?1, ?2)", [name, value]).map(drop)
+            let sql = "INSERT INTO cursor (name, value) VALUES (?, ?)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            execute(connection, sql, values![name, value])
         }
         Change::LinkRoom(link) => link_room(connection, link),
-        Change::UnlinkRoom { room_id } => {
-            execute(connection, "DELETE FROM room WHERE room_id = ?1", [room_id]).map(drop)
-        }
+        Change::UnlinkRoom { room_id } => execute(connection, "DELETE FROM room WHERE room_id = ?", values![room_id]),
         Change::LinkMessage(link) => link_message(connection, link),
         Change::LinkPerson { reference, user_id: Some(user_id) } => {
-            let sql = "INSERT OR REPLACE INTO person (reference, user_id) VALUES (?1, ?2)";
-            execute(connection, sql, [reference, user_id]).map(drop)
+            let sql = "INSERT INTO person (reference, user_id) VALUES (?, ?)
+                ON CONFLICT (reference) DO UPDATE SET user_id = excluded.user_id";
+            execute(connection, sql, values![reference, user_id])
         }
         Change::LinkPerson { reference, user_id: None } => {
-            execute(connection, "DELETE FROM person WHERE reference = ?1", [reference]).map(drop)
+            execute(connection, "DELETE FROM person WHERE reference = ?", values![reference])
         }
         Change::LinkTask { request, owner, id } => {
-            let sql = "INSERT OR REPLACE INTO task (request, owner, id) VALUES (?1, ?2, ?3)";
-            execute(connection, sql, [request, owner, id]).map(drop)
+            let sql = "INSERT INTO task (request, owner, id) VALUES (?, ?, ?)
+                ON CONFLICT (request, owner) DO UPDATE SET id = excluded.id";
+            execute(connection, sql, values![request, owner, id])
         }
-        Change::Done { seq } => execute(connection, "DELETE FROM work WHERE seq = ?1", [seq]).map(drop),
+        Change::Done { seq } => execute(connection, "DELETE FROM work WHERE seq = ?", values![*seq]),
         Change::Refused { seq, reason } => {
             let sql = "UPDATE work SET attempts = attempts + 1, reason = ?2 WHERE seq = ?1";
-            execute(connection, sql, params![seq, reason]).map(drop)
+            execute(connection, sql, values![*seq, reason])
         }
         Change::Wait { seq, need } => wait(connection, *seq, need),
         Change::Park { seq, reason } => {
             let sql = "UPDATE work SET state = ?2, reason = ?3, attempts = attempts + 1 WHERE seq = ?1";
-            execute(connection, sql, params![seq, PARKED, reason]).map(drop)
+            execute(connection, sql, values![*seq, PARKED, reason])
         }
         Change::Retry { seq } => retry(connection, *seq),
-        Change::Renew { lease, until } => {
-            let sql = "UPDATE lane SET due = ?4 WHERE side = ?1 AND name = ?2 AND owner = ?3";
-            execute(connection, sql, params![lease.side.number(), lease.lane, lease.owner, until]).map(drop)
+        Change::Renew { lease, lasting } => {
+            must_hold(connection, lease)?;
+            let sql = "UPDATE lane SET due = ?3 WHERE side = ?1 AND name = ?2";
+            execute(connection, sql, values![lease.side.number(), &lease.lane, from_now(connection, *lasting)])
         }
-        Change::Release { lease, next_try, suspect } => release(connection, lease, *next_try, *suspect),
+        Change::Release { lease, pause, suspect } => release(connection, lease, *pause, *suspect),
     }
 }
 
 /// Leases lanes that are due.
+///
+/// One transaction writes at a time, so no lane goes to two; a lane that is still leased becomes due when its lease
+/// ends, and nobody knows then what its owner did.
 pub(super) fn claim(
     connection: &Connection,
     side: Side,
     limit: usize,
-    now: Millis,
-    until: Millis,
+    lasting: Duration,
     owner: &str,
 ) -> Result<Vec<Lease>> {
-    let mut due = connection.prepare_cached(
-        "SELECT name, suspect OR owner IS NOT NULL FROM lane WHERE side = ?1 AND due <= ?2 ORDER BY due LIMIT ?3",
-    )?;
-    let found = due
-        .query_map(params![side.number(), now, limit as i64], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
-        })?
-        .collect::<Result<Vec<_>>>()?;
-    for (lane, suspect) in &found {
+    let due = "SELECT name, CASE WHEN suspect <> 0 OR owner IS NOT NULL THEN 1 ELSE 0 END FROM lane
+        WHERE side = ? AND due <= ? ORDER BY due LIMIT ?";
+    let leases = connection.query(due, values![side.number(), now(connection), limit], |row| {
+        Ok::<_, DatabaseError>(Lease { side, lane: row.get(0)?, owner: owner.to_owned(), suspect: row.get(1)? })
+    })?;
+    for lease in &leases {
         let sql = "UPDATE lane SET owner = ?3, due = ?4, suspect = ?5 WHERE side = ?1 AND name = ?2";
-        execute(connection, sql, params![side.number(), lane, owner, until, suspect])?;
+        let until = from_now(connection, lasting);
+        execute(connection, sql, values![side.number(), &lease.lane, owner, until, lease.suspect])?;
     }
-    Ok(found.into_iter().map(|(lane, suspect)| Lease { side, lane, owner: owner.to_owned(), suspect }).collect())
+    Ok(leases)
+}
+
+/// Takes a duty that nobody has, or keeps it; says whether this owner has it now.
+pub(super) fn take_duty(connection: &Connection, duty: &str, owner: &str, lasting: Duration) -> Result<bool> {
+    let sql = "INSERT INTO duty (name, owner, due) VALUES (?1, ?2, ?3)
+        ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, due = excluded.due
+        WHERE duty.owner = excluded.owner OR duty.due <= ?4";
+    let until = from_now(connection, lasting);
+    Ok(connection.execute(sql, values![duty, owner, until, now(connection)])? > 0)
 }
 
 /// Ends the leases of a process that is no more. What it was doing may have had its effect.
 pub(super) fn release_all(connection: &Connection) -> Result<()> {
-    execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", [])?;
+    execute(connection, "DELETE FROM duty", &[])?;
+    execute(connection, "UPDATE lane SET owner = NULL, due = 0, suspect = 1 WHERE owner IS NOT NULL", &[])?;
     // What seems to be due much later may have been stored before the clock was set back. To look early does no harm.
-    execute(connection, "UPDATE lane SET due = 0 WHERE due > ?1", [tick().saturating_add(MUCH_LATER)]).map(drop)
+    let much_later = from_now(connection, MUCH_LATER);
+    execute(connection, "UPDATE lane SET due = 0 WHERE due > ?1", values![much_later])
 }
 
-fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
-    connection.prepare_cached(sql)?.execute(values)
+/// The clock by which work is due: PostgreSQL's own, so that all replicas mean the same, else one that nobody sets.
+fn now(connection: &Connection) -> Millis {
+    connection.steady_micros() / 1000
+}
+
+fn from_now(connection: &Connection, time: Duration) -> Millis {
+    now(connection).saturating_add(Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX))
+}
+
+fn execute(connection: &Connection, sql: &str, values: &[Value<'_>]) -> Result<()> {
+    connection.execute(sql, values)?;
+    Ok(())
+}
+
+/// Refuses what somebody says whose lease was taken over.
+fn must_hold(connection: &Connection, lease: &Lease) -> Result<()> {
+    let sql = "SELECT 1 FROM lane WHERE side = ? AND name = ? AND owner = ?";
+    let holds = connection.exists(sql, values![lease.side.number(), &lease.lane, &lease.owner])?;
+    if holds { Ok(()) } else { Err(StoreError::Lost) }
 }
 
 fn take_event(connection: &Connection, event_id: &str, room_id: &str, work: Option<&NewWork>) -> Result<()> {
-    let sql = "INSERT OR IGNORE INTO event (event_id, room_id) VALUES (?1, ?2)";
-    if execute(connection, sql, [event_id, room_id])? == 0 {
+    let sql = "INSERT INTO event (event_id, room_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+    if connection.execute(sql, values![event_id, room_id])? == 0 {
         return Ok(());
     }
     wake(connection, &Need::Event(event_id.to_owned()))?;
@@ -104,94 +140,95 @@ fn take_event(connection: &Connection, event_id: &str, room_id: &str, work: Opti
 }
 
 fn enqueue(connection: &Connection, work: &NewWork) -> Result<()> {
-    let sql = "INSERT INTO work (side, lane, kind, payload) VALUES (?1, ?2, ?3, ?4)";
-    execute(connection, sql, params![work.side.number(), work.lane, work.kind, work.payload])?;
-    open_lane(connection, work.side.number(), &work.lane, work.not_before)
+    let sql = "INSERT INTO work (side, lane, kind, payload) VALUES (?, ?, ?, ?)";
+    execute(connection, sql, values![work.side.number(), &work.lane, work.kind, &work.payload])?;
+    open_lane(connection, work.side.number(), &work.lane, from_now(connection, work.delay))
 }
 
 fn soon(connection: &Connection, work: &NewWork) -> Result<()> {
     // What somebody works on at this moment may have looked already: only work that nobody has begun stands for this.
-    let sql = "SELECT count(*) > (SELECT count(*) FROM lane WHERE side = ?1 AND name = ?2 AND owner IS NOT NULL)
-        FROM (SELECT 1 FROM work WHERE side = ?1 AND lane = ?2 AND kind = ?3 LIMIT 2)";
-    let stands: bool = connection
-        .prepare_cached(sql)?
-        .query_row(params![work.side.number(), work.lane, work.kind], |row| row.get(0))?;
+    let leased = "SELECT 1 FROM lane WHERE side = ? AND name = ? AND owner IS NOT NULL";
+    let begun = usize::from(connection.exists(leased, values![work.side.number(), &work.lane])?);
+    let standing = "SELECT seq FROM work WHERE side = ? AND lane = ? AND kind = ? LIMIT 2";
+    let standing =
+        connection.query(standing, values![work.side.number(), &work.lane, work.kind], |row| row.get::<i64>(0))?;
+    let stands = standing.len() > begun;
     if stands { Ok(()) } else { enqueue(connection, work) }
 }
 
 /// A lane with ready work can be claimed; one that stands already keeps its turn, its lease and its back-off.
 fn open_lane(connection: &Connection, side: i64, lane: &str, due: Millis) -> Result<()> {
-    let sql = "INSERT INTO lane (side, name, due) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    execute(connection, sql, params![side, lane, due]).map(drop)
+    let sql = "INSERT INTO lane (side, name, due) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    execute(connection, sql, values![side, lane, due])
 }
 
 fn link_room(connection: &Connection, link: &RoomLink) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO room (place, room_id) VALUES (?1, ?2)";
-    execute(connection, sql, [&link.place, &link.room_id])?;
+    // Place and room are each other's: what either was before, it is no longer.
+    execute(connection, "DELETE FROM room WHERE place = ? OR room_id = ?", values![&link.place, &link.room_id])?;
+    execute(connection, "INSERT INTO room (place, room_id) VALUES (?, ?)", values![&link.place, &link.room_id])?;
     wake(connection, &Need::Room(link.place.clone()))
 }
 
 fn link_message(connection: &Connection, link: &MessageLink) -> Result<()> {
     // An event that the bridge sent has its place from now on, even if its echo comes late.
-    let sql = "INSERT OR IGNORE INTO event (event_id, room_id) VALUES (?1, ?2)";
-    execute(connection, sql, [&link.event_id, &link.room_id])?;
+    let sql = "INSERT INTO event (event_id, room_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+    execute(connection, sql, values![&link.event_id, &link.room_id])?;
     wake(connection, &Need::Event(link.event_id.clone()))?;
     let sql = "INSERT INTO message (event_id, seq, room_id, resource, part, role, origin, digest)
-        SELECT ?1, seq, ?2, ?3, ?4, ?5, ?6, ?7 FROM event WHERE event_id = ?1
+        SELECT event_id, seq, ?2, ?3, ?4, ?5, ?6, ?7 FROM event WHERE event_id = ?1
         ON CONFLICT (event_id) DO UPDATE SET digest = excluded.digest";
     let (role, origin) = (role_number(link.role), origin_number(link.origin));
-    let values = params![link.event_id, link.room_id, link.resource, link.part, role, origin, link.digest];
-    execute(connection, sql, values).map(drop)
+    let resource = &link.resource;
+    execute(connection, sql, values![&link.event_id, &link.room_id, resource, link.part, role, origin, &link.digest])
 }
 
 fn wait(connection: &Connection, seq: i64, need: &Need) -> Result<()> {
     // Looked at inside the transaction: what is needed may have come since the worker looked.
     let (sql, value) = match need {
-        Need::Room(place) => ("SELECT 1 FROM room WHERE place = ?1", place),
-        Need::Event(event_id) => ("SELECT 1 FROM event WHERE event_id = ?1", event_id),
+        Need::Room(place) => ("SELECT 1 FROM room WHERE place = ?", place),
+        Need::Event(event_id) => ("SELECT 1 FROM event WHERE event_id = ?", event_id),
     };
-    if connection.prepare_cached(sql)?.exists([value])? {
+    if connection.exists(sql, values![value])? {
         return Ok(());
     }
     let sql = "UPDATE work SET state = ?2, need = ?3 WHERE seq = ?1";
-    execute(connection, sql, params![seq, WAITING, need.key()]).map(drop)
+    execute(connection, sql, values![seq, WAITING, need.key()])
 }
 
 fn wake(connection: &Connection, need: &Need) -> Result<()> {
-    let mut waiting = connection.prepare_cached("SELECT DISTINCT side, lane FROM work WHERE need = ?1")?;
-    let lanes = waiting
-        .query_map([need.key()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?
-        .collect::<Result<Vec<_>>>()?;
+    let waiting = "SELECT DISTINCT side, lane FROM work WHERE need = ?";
+    let lanes = connection.query(waiting, values![need.key()], lane)?;
     if lanes.is_empty() {
         return Ok(());
     }
     let sql = "UPDATE work SET state = ?2, need = NULL WHERE need = ?1 AND state = ?3";
-    execute(connection, sql, params![need.key(), READY, WAITING])?;
+    execute(connection, sql, values![need.key(), READY, WAITING])?;
     lanes.iter().try_for_each(|(side, lane)| open_lane(connection, *side, lane, 0))
 }
 
 fn retry(connection: &Connection, seq: Option<i64>) -> Result<()> {
-    let mut parked = connection
-        .prepare_cached("SELECT DISTINCT side, lane FROM work WHERE state = ?1 AND (?2 IS NULL OR seq = ?2)")?;
-    let lanes = parked
-        .query_map(params![PARKED, seq], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?
-        .collect::<Result<Vec<_>>>()?;
-    let sql = "UPDATE work SET state = ?1, attempts = 0 WHERE state = ?2 AND (?3 IS NULL OR seq = ?3)";
-    execute(connection, sql, params![READY, PARKED, seq])?;
+    // All numbers, or the one.
+    let (from, to) = seq.map_or((i64::MIN, i64::MAX), |seq| (seq, seq));
+    let parked = "SELECT DISTINCT side, lane FROM work WHERE state = ? AND seq BETWEEN ? AND ?";
+    let lanes = connection.query(parked, values![PARKED, from, to], lane)?;
+    let sql = "UPDATE work SET state = ?, attempts = 0 WHERE state = ? AND seq BETWEEN ? AND ?";
+    execute(connection, sql, values![READY, PARKED, from, to])?;
     lanes.iter().try_for_each(|(side, lane)| open_lane(connection, *side, lane, 0))
 }
 
-fn release(connection: &Connection, lease: &Lease, next_try: Millis, suspect: bool) -> Result<()> {
-    let side = lease.side.number();
-    let ready = connection
-        .prepare_cached("SELECT 1 FROM work WHERE side = ?1 AND lane = ?2 AND state = ?3 LIMIT 1")?
-        .exists(params![side, lease.lane, READY])?;
-    if ready {
+fn lane(row: &Row<'_>) -> Result<(i64, String), DatabaseError> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+fn release(connection: &Connection, lease: &Lease, pause: Duration, suspect: bool) -> Result<()> {
+    let (side, lane, owner) = (lease.side.number(), &lease.lane, &lease.owner);
+    let ready = "SELECT 1 FROM work WHERE side = ? AND lane = ? AND state = ? LIMIT 1";
+    if connection.exists(ready, values![side, lane, READY])? {
         let sql = "UPDATE lane SET owner = NULL, due = ?4, suspect = ?5 WHERE side = ?1 AND name = ?2 AND owner = ?3";
-        execute(connection, sql, params![side, lease.lane, lease.owner, next_try, suspect]).map(drop)
+        execute(connection, sql, values![side, lane, owner, from_now(connection, pause), suspect])
     } else {
-        let sql = "DELETE FROM lane WHERE side = ?1 AND name = ?2 AND owner = ?3";
-        execute(connection, sql, params![side, lease.lane, lease.owner]).map(drop)
+        let sql = "DELETE FROM lane WHERE side = ? AND name = ? AND owner = ?";
+        execute(connection, sql, values![side, lane, owner])
     }
 }
 
@@ -211,23 +248,18 @@ fn origin_number(origin: Origin) -> i64 {
 }
 
 /// Reads one row of the table `message` in the order of its columns without `seq`.
-pub(super) fn message_link(row: &rusqlite::Row<'_>) -> Result<MessageLink> {
+pub(super) fn message_link(row: &Row<'_>) -> Result<MessageLink, DatabaseError> {
     Ok(MessageLink {
         event_id: row.get(0)?,
         room_id: row.get(1)?,
         resource: row.get(2)?,
         part: row.get(3)?,
-        role: match row.get::<_, i64>(4)? {
+        role: match row.get::<i64>(4)? {
             0 => Role::Message,
             1 => Role::Edit,
             _ => Role::Redaction,
         },
-        origin: if row.get::<_, i64>(5)? == 0 { Origin::Fhir } else { Origin::Matrix },
+        origin: if row.get::<i64>(5)? == 0 { Origin::Fhir } else { Origin::Matrix },
         digest: row.get(6)?,
     })
-}
-
-/// One text, if there is one.
-pub(super) fn text(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Option<String>> {
-    connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }

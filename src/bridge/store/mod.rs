@@ -3,6 +3,10 @@
 //! A change is data ([`Change`]); a list of changes is one unit that is durable as a whole or not at all. So one
 //! trait serves an embedded database and a shared one, and the engine reads as a list of facts.
 //!
+//! Several replicas may share the store. Each claim has an owner of its own, and a unit that begins with
+//! [`Change::Under`] counts only while that owner holds the lane: what a replica says whose lease was taken over is
+//! not stored. Leases end by the store's clock.
+//!
 //! Work stands in *lanes*. A lane is what must stay in order: everything for one room in one direction. A lane is
 //! leased to one worker at a time; lanes run in parallel. Work that waits for something that is not there yet is set
 //! aside and keeps its place. Parked work is out of the lane until somebody retries it.
@@ -10,19 +14,18 @@
 mod apply;
 mod read;
 mod schema;
-mod sqlite;
+mod sql;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
-pub use sqlite::{Mode, Sqlite};
+pub use sql::{Mode, SqlStore};
+
+use crate::service::database::{DatabaseError, bounded};
 
 /// Milliseconds since 1970 in UTC.
 pub type Millis = i64;
@@ -36,25 +39,15 @@ pub fn now() -> Millis {
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// The present moment for what is due: it goes on evenly when somebody sets the clock while this process runs.
-///
-/// Work that is due by a clock that was set back would wait for hours; leases by one that was set ahead would end
-/// while they are in use.
-pub fn tick() -> Millis {
-    static BEGIN: OnceLock<(Instant, Millis)> = OnceLock::new();
-    let (begin, at) = BEGIN.get_or_init(|| (Instant::now(), now()));
-    at.saturating_add(Millis::try_from(begin.elapsed().as_millis()).unwrap_or(Millis::MAX))
-}
-
 /// Why the store could not do what was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database refused: a full disk, a damaged file.
+    /// The database did not do it: it is away, its disk is full, its file is damaged.
     #[error("the state store failed: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// The store was closed.
-    #[error("the state store is closed")]
-    Closed,
+    Database(#[from] DatabaseError),
+    /// Somebody else holds the lane by now: nothing of the unit was stored.
+    #[error("the lease on the lane was taken over")]
+    Lost,
 }
 
 /// Which side of the bridge work has its effect on.
@@ -106,8 +99,8 @@ pub struct NewWork {
     pub kind: &'static str,
     /// What the engine needs to do it, as JSON.
     pub payload: String,
-    /// When it may begin; matters for a lane that was empty.
-    pub not_before: Millis,
+    /// How long it is left alone; matters for a lane that was empty.
+    pub delay: Duration,
 }
 
 /// Work that was stored.
@@ -139,6 +132,8 @@ pub struct Lease {
 /// A fact to be stored. Each is idempotent: storing it twice is storing it once.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// The unit counts only while this lease is held, else it fails with [`StoreError::Lost`].
+    Under(Lease),
     /// An event arrived. If it is new, `work` is stored with it.
     TakeEvent {
         /// The event.
@@ -220,19 +215,19 @@ pub enum Change {
         /// Its number.
         seq: Option<i64>,
     },
-    /// The lease lasts longer.
+    /// The lease lasts longer, if it is still held; else [`StoreError::Lost`].
     Renew {
         /// The lease.
         lease: Lease,
-        /// Until when.
-        until: Millis,
+        /// How long from now.
+        lasting: Duration,
     },
     /// The lease ends.
     Release {
         /// The lease.
         lease: Lease,
-        /// When the lane may be claimed again.
-        next_try: Millis,
+        /// How long the lane is left alone.
+        pause: Duration,
         /// Whether the head's last attempt ended without an answer.
         suspect: bool,
     },
@@ -323,8 +318,12 @@ pub struct Lane {
 pub trait Store: Send + Sync + 'static {
     /// Stores all changes, durably, or none.
     fn commit(&self, changes: Vec<Change>) -> Answer<'_, ()>;
-    /// Leases up to `limit` lanes of a side that are due at `now`, until `until`.
-    fn claim(&self, side: Side, limit: usize, now: Millis, until: Millis) -> Answer<'_, Vec<Lease>>;
+    /// Leases up to `limit` lanes of a side that are due.
+    fn claim(&self, side: Side, limit: usize, lasting: Duration) -> Answer<'_, Vec<Lease>>;
+    /// Whether this process has a duty that only one has at a time: it takes what nobody has, and keeps what it has.
+    fn take_duty(&self, duty: &'static str, lasting: Duration) -> Answer<'_, bool>;
+    /// Since when and why the database does not answer, if so.
+    fn absence(&self) -> Option<(Duration, String)>;
     /// The work at the head of a lane, in order.
     fn head(&self, side: Side, lane: &str, limit: usize) -> Answer<'_, Vec<Work>>;
     /// How far a stream was read.
@@ -395,8 +394,8 @@ impl Need {
     /// The need as a text, for the database and for people.
     pub(crate) fn key(&self) -> String {
         match self {
-            Self::Room(place) => format!("room {place}"),
-            Self::Event(event_id) => format!("event {event_id}"),
+            Self::Room(place) => format!("room {}", bounded(place)),
+            Self::Event(event_id) => format!("event {}", bounded(event_id)),
         }
     }
 }

@@ -1,126 +1,137 @@
 //! The store's questions as SQL.
 
-use rusqlite::{OptionalExtension as _, Result, Row, params};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
-    Answer, Change, Held, Lane, Lease, MessageLink, Millis, Overview, RoomLink, Side, Sqlite, Store, Work,
-    apply::{message_link, text},
+    Answer, Change, Held, Lane, Lease, MessageLink, Overview, RoomLink, Side, SqlStore, Store, StoreError, Work,
+    apply::message_link,
 };
+use crate::service::database::{Connection, DatabaseError, Row, values};
 
+/// Held work that is looked at in one piece.
+const PIECE: usize = 500;
 const MESSAGE: &str = "event_id, room_id, resource, part, role, origin, digest";
 
-// === impl Store for Sqlite ===
+// === impl SqlStore ===
 
-impl Store for Sqlite {
+impl SqlStore {
+    /// Asks one question.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, DatabaseError> + Send + 'static,
+    ) -> Answer<'_, T> {
+        Box::pin(async move { Ok(self.database.ask(question).await?) })
+    }
+
+    /// One text, if there is one.
+    fn text<const N: usize>(&self, sql: &'static str, values: [&str; N]) -> Answer<'_, Option<String>> {
+        let values = values.map(str::to_owned);
+        self.ask(move |connection| connection.first(sql, &values.each_ref().map(Into::into), |row| row.get(0)))
+    }
+
+    fn room(&self, sql: &'static str, value: &str) -> Answer<'_, Option<RoomLink>> {
+        let value = value.to_owned();
+        self.ask(move |connection| connection.first(sql, values![value], room_link))
+    }
+
+    /// The messages that a condition describes.
+    fn messages<const N: usize>(&self, condition: &str, values: [&str; N]) -> Answer<'_, Vec<MessageLink>> {
+        let (sql, values) = (format!("SELECT {MESSAGE} FROM message WHERE {condition}"), values.map(str::to_owned));
+        self.ask(move |connection| connection.query(&sql, &values.each_ref().map(Into::into), message_link))
+    }
+
+    fn one_message<const N: usize>(&self, condition: &str, values: [&str; N]) -> Answer<'_, Option<MessageLink>> {
+        let found = self.messages(condition, values);
+        Box::pin(async move { Ok(found.await?.into_iter().next()) })
+    }
+}
+
+// === impl Store for SqlStore ===
+
+impl Store for SqlStore {
     fn commit(&self, changes: Vec<Change>) -> Answer<'_, ()> {
         Box::pin(self.write(changes))
     }
 
-    fn claim(&self, side: Side, limit: usize, now: Millis, until: Millis) -> Answer<'_, Vec<Lease>> {
-        Box::pin(self.lease(side, limit, now, until))
+    fn claim(&self, side: Side, limit: usize, lasting: Duration) -> Answer<'_, Vec<Lease>> {
+        Box::pin(self.lease(side, limit, lasting))
+    }
+
+    fn take_duty(&self, duty: &'static str, lasting: Duration) -> Answer<'_, bool> {
+        Box::pin(self.duty(duty, lasting))
+    }
+
+    fn absence(&self) -> Option<(Duration, String)> {
+        self.database.absence()
     }
 
     fn head(&self, side: Side, lane: &str, limit: usize) -> Answer<'_, Vec<Work>> {
         let lane = lane.to_owned();
-        self.read(move |connection| {
+        self.ask(move |connection| {
             let sql = "SELECT seq, kind, payload, attempts FROM work
-                WHERE side = ?1 AND lane = ?2 AND state = 0 ORDER BY seq LIMIT ?3";
-            let work = |row: &Row<'_>| {
+                WHERE side = ? AND lane = ? AND state = 0 ORDER BY seq LIMIT ?";
+            connection.query(sql, values![side.number(), lane, limit], |row| {
                 Ok(Work { seq: row.get(0)?, kind: row.get(1)?, payload: row.get(2)?, attempts: row.get(3)? })
-            };
-            connection.prepare_cached(sql)?.query_map(params![side.number(), lane, limit as i64], work)?.collect()
+            })
         })
     }
 
     fn cursor(&self, name: &str) -> Answer<'_, Option<String>> {
-        let name = name.to_owned();
-        self.read(move |connection| text(connection, "SELECT value FROM cursor WHERE name = ?1", [name]))
+        self.text("SELECT value FROM cursor WHERE name = ?", [name])
     }
 
     fn room_of(&self, place: &str) -> Answer<'_, Option<RoomLink>> {
-        let place = place.to_owned();
-        self.read(move |connection| {
-            let sql = "SELECT room_id, place FROM room WHERE place = ?1";
-            connection.prepare_cached(sql)?.query_row([place], room_link).optional()
-        })
+        self.room("SELECT room_id, place FROM room WHERE place = ?", place)
     }
 
     fn place_of(&self, room_id: &str) -> Answer<'_, Option<RoomLink>> {
-        let room_id = room_id.to_owned();
-        self.read(move |connection| {
-            let sql = "SELECT room_id, place FROM room WHERE room_id = ?1";
-            connection.prepare_cached(sql)?.query_row([room_id], room_link).optional()
-        })
+        self.room("SELECT room_id, place FROM room WHERE room_id = ?", room_id)
     }
 
     fn rooms(&self) -> Answer<'_, Vec<RoomLink>> {
-        self.read(move |connection| {
-            let sql = "SELECT room_id, place FROM room ORDER BY place";
-            connection.prepare_cached(sql)?.query_map([], room_link)?.collect()
-        })
+        self.ask(|connection| connection.query("SELECT room_id, place FROM room ORDER BY place", &[], room_link))
     }
 
     fn message(&self, event_id: &str) -> Answer<'_, Option<MessageLink>> {
-        let event_id = event_id.to_owned();
-        self.read(move |connection| {
-            let sql = format!("SELECT {MESSAGE} FROM message WHERE event_id = ?1");
-            connection.prepare_cached(&sql)?.query_row([event_id], message_link).optional()
-        })
+        self.one_message("event_id = ?", [event_id])
     }
 
     fn messages_of(&self, resource: &str) -> Answer<'_, Vec<MessageLink>> {
-        let resource = resource.to_owned();
-        self.read(move |connection| {
-            let sql = format!("SELECT {MESSAGE} FROM message WHERE resource = ?1 ORDER BY seq");
-            connection.prepare_cached(&sql)?.query_map([resource], message_link)?.collect()
-        })
+        self.messages("resource = ? ORDER BY seq", [resource])
     }
 
     fn messages_in(&self, room_id: &str) -> Answer<'_, Vec<MessageLink>> {
-        let room_id = room_id.to_owned();
-        self.read(move |connection| {
-            let sql = format!("SELECT {MESSAGE} FROM message WHERE room_id = ?1 ORDER BY seq");
-            connection.prepare_cached(&sql)?.query_map([room_id], message_link)?.collect()
-        })
+        self.messages("room_id = ? ORDER BY seq", [room_id])
     }
 
     fn newest_message_at(&self, room_id: &str, event_id: &str) -> Answer<'_, Option<MessageLink>> {
-        let (room_id, event_id) = (room_id.to_owned(), event_id.to_owned());
-        self.read(move |connection| {
-            let sql = format!(
-                "SELECT {MESSAGE} FROM message WHERE room_id = ?1 AND role = 0
-                 AND seq <= (SELECT seq FROM event WHERE event_id = ?2) ORDER BY seq DESC LIMIT 1"
-            );
-            connection.prepare_cached(&sql)?.query_row([room_id, event_id], message_link).optional()
-        })
+        let before = "room_id = ? AND role = 0 AND seq <= (SELECT seq FROM event WHERE event_id = ?)
+            ORDER BY seq DESC LIMIT 1";
+        self.one_message(before, [room_id, event_id])
     }
 
     fn arrived_after(&self, event_id: &str, other: &str) -> Answer<'_, bool> {
         let (event_id, other) = (event_id.to_owned(), other.to_owned());
-        self.read(move |connection| {
-            let sql = "SELECT 1 FROM event a, event b WHERE a.event_id = ?1 AND b.event_id = ?2 AND a.seq > b.seq";
-            connection.prepare_cached(sql)?.exists([event_id, other])
+        self.ask(move |connection| {
+            let sql = "SELECT 1 FROM event a, event b WHERE a.event_id = ? AND b.event_id = ? AND a.seq > b.seq";
+            connection.exists(sql, values![event_id, other])
         })
     }
 
     fn room_of_event(&self, event_id: &str) -> Answer<'_, Option<String>> {
-        let event_id = event_id.to_owned();
-        self.read(move |connection| text(connection, "SELECT room_id FROM event WHERE event_id = ?1", [event_id]))
+        self.text("SELECT room_id FROM event WHERE event_id = ?", [event_id])
     }
 
     fn knows_event(&self, event_id: &str) -> Answer<'_, bool> {
-        let event_id = event_id.to_owned();
-        self.read(move |connection| {
-            connection.prepare_cached("SELECT 1 FROM event WHERE event_id = ?1")?.exists([event_id])
-        })
+        let room = self.room_of_event(event_id);
+        Box::pin(async move { Ok(room.await?.is_some()) })
     }
 
     fn unknown_events(&self, event_ids: Vec<String>) -> Answer<'_, Vec<String>> {
-        self.read(move |connection| {
-            let mut known = connection.prepare_cached("SELECT 1 FROM event WHERE event_id = ?1")?;
+        self.ask(move |connection| {
             let mut unknown = Vec::new();
             for event_id in event_ids {
-                if !known.exists([&event_id])? {
+                if !connection.exists("SELECT 1 FROM event WHERE event_id = ?", values![&event_id])? {
                     unknown.push(event_id);
                 }
             }
@@ -129,31 +140,23 @@ impl Store for Sqlite {
     }
 
     fn person_of(&self, user_id: &str) -> Answer<'_, Option<String>> {
-        let user_id = user_id.to_owned();
-        self.read(move |connection| {
-            // Two resources may name one user; the choice must not change from call to call.
-            let sql = "SELECT reference FROM person WHERE user_id = ?1 ORDER BY reference LIMIT 1";
-            text(connection, sql, [user_id])
-        })
+        // Two resources may name one user; the choice must not change from call to call.
+        self.text("SELECT reference FROM person WHERE user_id = ? ORDER BY reference LIMIT 1", [user_id])
     }
 
     fn user_of(&self, reference: &str) -> Answer<'_, Option<String>> {
-        let reference = reference.to_owned();
-        self.read(move |connection| text(connection, "SELECT user_id FROM person WHERE reference = ?1", [reference]))
+        self.text("SELECT user_id FROM person WHERE reference = ?", [reference])
     }
 
     fn task_of(&self, request: &str, owner: &str) -> Answer<'_, Option<String>> {
-        let (request, owner) = (request.to_owned(), owner.to_owned());
-        self.read(move |connection| {
-            text(connection, "SELECT id FROM task WHERE request = ?1 AND owner = ?2", [request, owner])
-        })
+        self.text("SELECT id FROM task WHERE request = ? AND owner = ?", [request, owner])
     }
 
     fn overview(&self) -> Answer<'_, Overview> {
-        self.read(|connection| {
-            let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-            let count = |sql: &str| count(sql).map(i64::unsigned_abs);
-            Ok(Overview {
+        let count = |connection: &Connection| {
+            let count =
+                |sql: &str| Ok::<u64, DatabaseError>(connection.first(sql, &[], |row| row.get(0))?.unwrap_or(0));
+            Ok::<_, StoreError>(Overview {
                 ready: [
                     count("SELECT count(*) FROM work WHERE state = 0 AND side = 0")?,
                     count("SELECT count(*) FROM work WHERE state = 0 AND side = 1")?,
@@ -164,7 +167,8 @@ impl Store for Sqlite {
                 messages: count("SELECT count(*) FROM message")?,
                 events: count("SELECT count(*) FROM event")?,
             })
-        })
+        };
+        Box::pin(self.database.read(count))
     }
 
     fn held(&self, limit: usize) -> Answer<'_, Vec<Held>> {
@@ -172,50 +176,65 @@ impl Store for Sqlite {
     }
 
     fn held_after(&self, lanes: Option<Vec<String>>, after: i64, limit: usize) -> Answer<'_, Vec<Held>> {
-        // A list as one value; SQLite reads it as a table.
-        let lanes = lanes.map(|lanes| serde_json::Value::from(lanes).to_string());
-        self.read(move |connection| {
-            let sql = "SELECT seq, lane, kind, attempts, CASE state WHEN 1 THEN 'waits for ' || need ELSE reason END,
-                state = 2 FROM work WHERE state > 0 AND seq > ?1
-                AND (?2 IS NULL OR lane IN (SELECT value FROM json_each(?2))) ORDER BY seq LIMIT ?3";
-            let held = |row: &Row<'_>| {
-                Ok(Held {
-                    seq: row.get(0)?,
-                    lane: row.get(1)?,
-                    kind: row.get(2)?,
-                    attempts: row.get(3)?,
-                    reason: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
-                    parked: row.get(5)?,
-                })
-            };
-            connection.prepare_cached(sql)?.query_map(params![after, lanes, limit as i64], held)?.collect()
+        let lanes: Option<HashSet<String>> = lanes.map(|lanes| lanes.into_iter().collect());
+        let is_meant = move |held: &Held| lanes.as_ref().is_none_or(|lanes| lanes.contains(&held.lane));
+        self.ask(move |connection| {
+            // Looked through in pieces: there may be more lanes than a statement takes values.
+            let (mut found, mut after) = (Vec::new(), after);
+            loop {
+                let piece = held_piece(connection, after)?;
+                let next = piece.last().map(|held| held.seq);
+                found.extend(piece.into_iter().filter(&is_meant));
+                match next {
+                    Some(seq) if found.len() < limit => after = seq,
+                    _ => break,
+                }
+            }
+            found.truncate(limit);
+            Ok(found)
         })
     }
 
     fn lanes(&self, limit: usize) -> Answer<'_, Vec<Lane>> {
-        self.read(move |connection| {
-            // Of the lanes that have work, the one whose head came first; SQLite takes kind and attempts from the row
-            // that has the minimum.
-            let sql = "SELECT lane.side, lane.name, count(*), work.kind, work.attempts, lane.due,
-                lane.owner IS NOT NULL, min(work.seq) AS head
-                FROM lane JOIN work ON work.side = lane.side AND work.lane = lane.name AND work.state = 0
-                GROUP BY lane.side, lane.name ORDER BY head LIMIT ?1";
-            let lane = |row: &Row<'_>| {
+        self.ask(move |connection| {
+            // Of the lanes that have work, the one whose head came first.
+            let sql = "SELECT lane.side, lane.name, ready.size, head.kind, head.attempts, lane.due,
+                CASE WHEN lane.owner IS NULL THEN 0 ELSE 1 END
+                FROM (SELECT side, lane, count(*) AS size, min(seq) AS first FROM work WHERE state = 0
+                    GROUP BY side, lane) AS ready
+                JOIN lane ON lane.side = ready.side AND lane.name = ready.lane
+                JOIN work AS head ON head.seq = ready.first ORDER BY head.seq LIMIT ?";
+            connection.query(sql, values![limit], |row| {
                 Ok(Lane {
-                    side: if row.get::<_, i64>(0)? == 0 { Side::Matrix } else { Side::Fhir },
+                    side: if row.get::<i64>(0)? == 0 { Side::Matrix } else { Side::Fhir },
                     name: row.get(1)?,
-                    ready: row.get::<_, i64>(2)?.unsigned_abs(),
+                    ready: row.get(2)?,
                     kind: row.get(3)?,
                     attempts: row.get(4)?,
                     due: row.get(5)?,
                     leased: row.get(6)?,
                 })
-            };
-            connection.prepare_cached(sql)?.query_map([limit as i64], lane)?.collect()
+            })
         })
     }
 }
 
-fn room_link(row: &Row<'_>) -> Result<RoomLink> {
+/// Some held work after a number.
+fn held_piece(connection: &Connection, after: i64) -> Result<Vec<Held>, DatabaseError> {
+    let sql = "SELECT seq, lane, kind, attempts, CASE state WHEN 1 THEN 'waits for ' || need ELSE reason END,
+        CASE state WHEN 2 THEN 1 ELSE 0 END FROM work WHERE state > 0 AND seq > ? ORDER BY seq LIMIT ?";
+    connection.query(sql, values![after, PIECE], |row| {
+        Ok(Held {
+            seq: row.get(0)?,
+            lane: row.get(1)?,
+            kind: row.get(2)?,
+            attempts: row.get(3)?,
+            reason: row.get::<Option<String>>(4)?.unwrap_or_default(),
+            parked: row.get(5)?,
+        })
+    })
+}
+
+fn room_link(row: &Row<'_>) -> Result<RoomLink, DatabaseError> {
     Ok(RoomLink { room_id: row.get(0)?, place: row.get(1)? })
 }

@@ -1,9 +1,13 @@
-//! The tables, and how an older file becomes a newer one.
+//! The tables.
 
-use rusqlite::{Connection, Result};
+use crate::service::database::Schema;
 
-/// Steps from an empty file to the present tables. A step that was released is never changed; a new one is added.
-const STEPS: [&str; 1] = ["
+/// The tables of the bridge's state.
+pub(super) const SCHEMA: Schema = Schema { name: "bridge", steps: &STEPS };
+
+/// Steps to the present tables. A step that was released is never changed; a new one is added.
+const STEPS: [&str; 2] = [
+    "
     -- How far each stream was read.
     CREATE TABLE cursor (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     -- Keys of work that was taken in once.
@@ -56,27 +60,9 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE person (reference TEXT PRIMARY KEY, user_id TEXT NOT NULL) WITHOUT ROWID;
     CREATE INDEX person_by_user ON person (user_id);
     CREATE TABLE task (request TEXT, owner TEXT, id TEXT NOT NULL, PRIMARY KEY (request, owner)) WITHOUT ROWID;
-"];
-
-/// The version that this program writes.
-pub(super) fn newest() -> usize {
-    STEPS.len()
-}
-
-/// The version of a file.
-pub(super) fn version(connection: &Connection) -> Result<usize> {
-    connection
-        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
-        .map(|version| version.max(0) as usize)
-}
-
-/// Brings a file up to date, each step in a transaction of its own.
-pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
-    for (number, step) in STEPS.iter().enumerate().skip(version(connection)?) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", number as i64 + 1)?;
-        transaction.commit()?;
-    }
-    Ok(())
-}
+",
+    "
+    -- What only one replica does at a time, such as looking for changes.
+    CREATE TABLE duty (name TEXT PRIMARY KEY, owner TEXT NOT NULL, due INTEGER NOT NULL) WITHOUT ROWID;
+",
+];

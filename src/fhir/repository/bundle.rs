@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 
-use rusqlite::Connection;
 use serde_json::Value;
 
 use super::store::{Store, invalid};
-use crate::fhir::{
-    id::{Id, Key},
-    query::Query,
-    resources::{BundleEntry, EntryRequest, EntryResponse, IssueType, OperationOutcome, Resource, ResourceType},
-    server::{Condition, Effect, FhirError, Written},
+use crate::{
+    fhir::{
+        id::{Id, Key},
+        query::Query,
+        resources::{BundleEntry, EntryRequest, EntryResponse, IssueType, OperationOutcome, Resource, ResourceType},
+        server::{Condition, Effect, FhirError, Written},
+    },
+    service::database::Connection,
 };
 
 /// What an entry asks for.

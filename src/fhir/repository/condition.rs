@@ -1,16 +1,22 @@
 //! Search parameters as SQL conditions on the table `resource` (R4, 3.1.1.4 and 3.1.1.5).
 
-use rusqlite::types::Value;
+use std::borrow::Cow;
 
-use super::values::{COMMON, fold};
-use crate::fhir::{
-    definitions::{Kind, R4, SearchDefinition, SearchKind},
-    id::{self, Key},
-    instant::{DateTime, Moments, now_micros},
-    query::{split, unescape},
-    resources::{Issue, IssueType, OperationOutcome, ResourceType},
-    server::FhirError,
+use super::values::{COMMON, fold, opening};
+use crate::{
+    fhir::{
+        definitions::{Kind, R4, SearchDefinition, SearchKind},
+        id::{self, Key},
+        instant::{DateTime, Moments, now_micros},
+        query::{split, unescape},
+        resources::{Issue, IssueType, OperationOutcome, ResourceType},
+        server::FhirError,
+    },
+    service::database::{self, bounded},
 };
+
+/// A value that lives as long as its statement.
+pub(super) type Value = database::Value<'static>;
 
 /// A piece of SQL with the values of its question marks, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -179,9 +185,9 @@ fn tokens(name: &str, parameter: &str, modifier: Option<&str>, alternatives: &[&
     for alternative in alternatives {
         let parts: Vec<String> = split(alternative, '|').into_iter().map(unescape).collect();
         match parts.as_slice() {
-            [code] => codes.push(text(code)),
-            [system, code] if code.is_empty() && !system.is_empty() => systems.push(text(system)),
-            [system, code] if !code.is_empty() => pairs.extend([text(code), text(system)]),
+            [code] => codes.push(indexed(code)),
+            [system, code] if code.is_empty() && !system.is_empty() => systems.push(indexed(system)),
+            [system, code] if !code.is_empty() => pairs.extend([indexed(code), indexed(system)]),
             _ => return Err(refuse(name, "code or system|code is required")),
         }
     }
@@ -199,7 +205,7 @@ fn tokens(name: &str, parameter: &str, modifier: Option<&str>, alternatives: &[&
 fn uris(parameter: &str, alternatives: &[&str]) -> Sql {
     let found = Sql::new(
         format!("code IN ({})", marks(alternatives.len())),
-        alternatives.iter().map(|uri| text(&unescape(uri))),
+        alternatives.iter().map(|uri| indexed(&unescape(uri))),
     );
     within("token", parameter, "IN", vec![found])
 }
@@ -207,15 +213,15 @@ fn uris(parameter: &str, alternatives: &[&str]) -> Sql {
 fn texts(name: &str, parameter: &str, modifier: Option<&str>, alternatives: &[&str]) -> Result<Sql, FhirError> {
     let one = |alternative: &&str| {
         let plain = unescape(alternative);
-        let folded = fold(&plain);
+        let folded = opening(&fold(&plain)).to_owned();
         match modifier {
             // What begins with a text lies between it and it with the last character of all behind.
             None => {
                 let after = format!("{folded}{}", char::MAX);
                 Ok(Sql::new("folded >= ? AND folded < ?", [text(&folded), text(&after)]))
             }
-            Some("exact") => Ok(Sql::new("exact = ?", [text(&plain)])),
-            Some("contains") => Ok(Sql::new("instr(folded, ?) > 0", [text(&folded)])),
+            Some("exact") => Ok(Sql::new("exact = ?", [text(opening(&plain))])),
+            Some("contains") => Ok(Sql::new("replace(folded, ?, '') <> folded", [text(&folded)])),
             Some(_) => Err(refuse(name, "this modifier is not supported")),
         }
     };
@@ -309,9 +315,9 @@ fn references(
         } else if let Some(key) = Key::parse(reference) {
             // An absolute reference to another server stays what it is.
             let own = if reference.contains("://") { reference.to_owned() } else { key.to_string() };
-            wanted.push(text(&own));
+            wanted.push(indexed(&own));
         } else if reference.contains(':') {
-            wanted.push(text(reference));
+            wanted.push(indexed(reference));
         } else {
             return Err(refuse(name, "id, Type/id or a URL is required"));
         }
@@ -355,7 +361,12 @@ fn chain(
 }
 
 pub(super) fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
+    Value::from(text.to_owned())
+}
+
+/// A text as it stands in an index.
+fn indexed(text: &str) -> Value {
+    Value::Text(Cow::Owned(bounded(text).into_owned()))
 }
 
 /// So many question marks.

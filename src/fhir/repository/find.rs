@@ -1,19 +1,19 @@
 //! Searches, histories, and what changed: everything that gives more than one resource.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
-
 use super::{
-    condition::{Sql, marks, text},
+    condition::{Sql, Value, marks, text},
     plan::{self, Include, Plan},
-    pool::storage,
     store::{Store, content, current, parse},
 };
-use crate::fhir::{
-    id::Key,
-    instant::DateTime,
-    query::Query,
-    resources::{Resource, ResourceType},
-    server::{Entry, FhirError, HistoryOf, Mode, Page, PageLink},
+use crate::{
+    fhir::{
+        id::Key,
+        instant::DateTime,
+        query::Query,
+        resources::{Resource, ResourceType},
+        server::{Entry, FhirError, HistoryOf, Mode, Page, PageLink},
+    },
+    service::database::{Column, Connection, DatabaseError, Row, values},
 };
 
 /// Resources that are included on a page at most.
@@ -84,8 +84,7 @@ impl Store {
         values.push(Value::Integer(i64::from(count) + 1));
         let statement =
             format!("SELECT seq, content FROM version WHERE {filter} AND seq < ? ORDER BY seq DESC LIMIT ?");
-        let mut rows: Vec<(i64, String)> =
-            all_rows(connection, &statement, values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut rows: Vec<(i64, String)> = connection.query(&statement, &values, pair)?;
         let size = usize::try_from(count).unwrap_or(usize::MAX);
         let has_more = rows.len() > size && size > 0;
         rows.truncate(size);
@@ -112,14 +111,15 @@ impl Store {
         );
         let kinds = kinds.iter().map(|kind| text(kind.as_str()));
         let values = [Value::Integer(seq)].into_iter().chain(kinds).chain([Value::Integer(i64::from(limit))]);
-        let rows: Vec<(i64, String)> =
-            all_rows(connection, &statement, values.collect(), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(i64, String)> = connection.query(&statement, &values.collect::<Vec<_>>(), pair)?;
         rows.into_iter().map(|(seq, content)| Ok((seq, parse(&content)?))).collect()
     }
 
     /// The number of the newest version of all.
     pub(super) fn newest(&self, connection: &Connection) -> Result<i64, FhirError> {
-        connection.query_row("SELECT coalesce(max(seq), 0) FROM version", [], |row| row.get(0)).map_err(storage)
+        let newest: Option<Option<i64>> =
+            connection.first("SELECT max(seq) FROM version", &[], |row| row.get(0)).map_err(FhirError::from)?;
+        Ok(newest.flatten().unwrap_or(0))
     }
 }
 
@@ -133,31 +133,30 @@ pub(super) struct Match {
 pub(super) fn rows(connection: &Connection, plan: &Plan) -> Result<Vec<Match>, FhirError> {
     let page = plan.page();
     let keys = plan.sort.len();
-    all_rows(connection, &page.text, page.values, |row| {
+    Ok(connection.query(&page.text, &page.values, |row| {
         let rid: i64 = row.get(1)?;
-        let mut found = (0..keys).map(|number| row.get(number + 2)).collect::<rusqlite::Result<Vec<Value>>>()?;
+        let mut found = (0..keys).map(|number| row.get(number + 2)).collect::<Result<Vec<Value>, DatabaseError>>()?;
         found.push(Value::Integer(rid));
-        Ok(Match { seq: row.get(0)?, rid, keys: found })
-    })
+        Ok::<_, DatabaseError>(Match { seq: row.get(0)?, rid, keys: found })
+    })?)
 }
 
-pub(super) fn all_rows<T>(
+/// The first two columns of a row.
+fn pair<A: Column, B: Column>(row: &Row<'_>) -> Result<(A, B), DatabaseError> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+pub(super) fn counted(connection: &Connection, statement: &Sql) -> Result<u64, DatabaseError> {
+    Ok(connection.first(&statement.text, &statement.values, |row| row.get(0))?.unwrap_or(0))
+}
+
+/// The first column of all rows.
+fn first_of_all<T: Column>(
     connection: &Connection,
     statement: &str,
-    values: Vec<Value>,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, FhirError> {
-    let mut statement = connection.prepare_cached(statement).map_err(storage)?;
-    let rows = statement.query_map(params_from_iter(values), read).map_err(storage)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(storage)
-}
-
-pub(super) fn counted(connection: &Connection, statement: &Sql) -> Result<u64, FhirError> {
-    let count: i64 = connection
-        .prepare_cached(&statement.text)
-        .and_then(|mut found| found.query_row(params_from_iter(statement.values.clone()), |row| row.get(0)))
-        .map_err(storage)?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    values: impl Iterator<Item = Value>,
+) -> Result<Vec<T>, DatabaseError> {
+    connection.query(statement, &values.collect::<Vec<_>>(), |row| row.get(0))
 }
 
 fn included(
@@ -195,24 +194,23 @@ fn include_one(
              ORDER BY rid LIMIT {MOST_INCLUDED}",
             marks(keys.len())
         );
-        all_rows(connection, &statement, parameter.into_iter().chain(keys).collect(), |row| row.get(0))?
+        first_of_all(connection, &statement, parameter.into_iter().chain(keys))?
     } else {
         let rids = rows.iter().map(|row| Value::Integer(row.rid));
         let statement = format!(
             "SELECT DISTINCT target FROM reference WHERE parameter = ? AND rid IN ({}) LIMIT {MOST_INCLUDED}",
             marks(rows.len())
         );
-        let targets: Vec<String> =
-            all_rows(connection, &statement, parameter.into_iter().chain(rids).collect(), |row| row.get(0))?;
+        let targets: Vec<String> = first_of_all(connection, &statement, parameter.into_iter().chain(rids))?;
         let wanted = |key: &Key| include.target.is_none_or(|target| target == key.kind) && key.version.is_none();
         // An absolute reference points to another server, even where its end looks like one of ours.
         let own = targets.iter().filter(|target| !target.contains("://"));
         let mut seqs = Vec::new();
         for key in own.filter_map(|target| Key::parse(target)).filter(wanted) {
-            let mut statement =
-                connection.prepare_cached("SELECT seq FROM resource WHERE kind = ? AND id = ?").map_err(storage)?;
-            let found = statement.query_row(params![key.kind.as_str(), key.id.as_str()], |row| row.get::<_, i64>(0));
-            seqs.extend(found.optional().map_err(storage)?);
+            let sql = "SELECT seq FROM resource WHERE kind = ? AND id = ?";
+            let found: Option<i64> =
+                connection.first(sql, values![key.kind.as_str(), key.id.as_str()], |row| row.get(0))?;
+            seqs.extend(found);
         }
         seqs
     };

@@ -1,7 +1,8 @@
-//! The embedded FHIR repository: SQLite (WAL, synchronous full), one writer with group commit, many readers.
+//! The embedded FHIR repository: on a SQLite file, or on PostgreSQL, which several replicas share.
 //!
-//! Nothing is deleted and no version is changed. Every version has a number and a moment of its own, both growing, so
-//! that cursors and `_lastUpdated` never miss one. Another database follows by implementing [`FhirServer`] again.
+//! Nothing is deleted and no version is changed. Every version has a number and a moment of its own, both growing in
+//! the order of commits, so that cursors and `_lastUpdated` never miss one. One transaction writes at a time, also
+//! between replicas, so that `If-None-Exist` holds: see [`crate::service::database`].
 
 mod accept;
 mod bundle;
@@ -9,20 +10,18 @@ mod condition;
 mod find;
 mod hooks;
 mod plan;
-mod pool;
 mod schema;
 mod store;
 mod values;
 
-use std::{fmt, num::NonZeroUsize, path::Path, thread};
+use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc, thread};
 
 use futures_util::future::{FutureExt as _, join_all};
-use rusqlite::Connection;
 use tokio::sync::watch;
 
 use self::{
     accept::{accept, accept_subscription, check},
-    pool::Pool,
+    schema::SCHEMA,
     store::Store,
 };
 use super::{
@@ -36,7 +35,10 @@ use super::{
     },
     server::{Answer, Changes, Condition, Cursor, FhirError, FhirServer, HistoryOf, Page, PageLink, Written},
 };
-use crate::service::failure::{Failure, Status};
+use crate::service::{
+    database::{Connection, Database, DatabaseError, Patience, Server},
+    failure::Failure,
+};
 
 pub(crate) use bundle::Ask;
 pub(crate) use hooks::Owed;
@@ -47,7 +49,7 @@ const MOST_ENTRIES: usize = 5000;
 /// An embedded FHIR R4 server without its REST interface. Copies share the same database.
 #[derive(Clone)]
 pub struct Repository {
-    pool: Pool,
+    database: Database,
     store: Store,
     hints: watch::Sender<u64>,
     started: DateTime,
@@ -56,7 +58,7 @@ pub struct Repository {
 // === impl Repository ===
 
 impl Repository {
-    /// Opens the database, or makes it.
+    /// Opens a file, or makes it.
     ///
     /// `base` is the address under which the REST interface is reached, `http://127.0.0.1:1234/fhir`: absolute
     /// references below it are references to this repository.
@@ -66,13 +68,23 @@ impl Repository {
     pub fn open(path: &Path, base: &str) -> Result<Self, Failure> {
         let readers = thread::available_parallelism().map_or(4, NonZeroUsize::get).clamp(4, 16);
         let hints = watch::Sender::new(0);
-        let hint = hints.clone();
-        let after_commit = move || hint.send_modify(|number| *number += 1);
-        let pool = Pool::open(path, readers, after_commit).map_err(|error| {
-            Failure::new(Status::Io, format!("cannot open the FHIR database {}", path.display())).because(error)
-        })?;
+        let database = Database::open(path, SCHEMA, readers, hint(&hints))?;
+        Ok(Self::new(database, hints, base))
+    }
+
+    /// Connects with PostgreSQL.
+    ///
+    /// # Errors
+    /// See [`Database::connect`].
+    pub async fn connect(server: &Arc<Server>, base: &str, patience: Patience) -> Result<Self, Failure> {
+        let hints = watch::Sender::new(0);
+        let database = Database::connect(server, SCHEMA, patience, hint(&hints)).await?;
+        Ok(Self::new(database, hints, base))
+    }
+
+    fn new(database: Database, hints: watch::Sender<u64>, base: &str) -> Self {
         let store = Store { base: format!("{}/", base.trim_end_matches('/')) };
-        Ok(Self { pool, store, hints, started: DateTime::now() })
+        Self { database, store, hints, started: DateTime::now() }
     }
 
     /// The address under which the REST interface is reached, without a slash at its end.
@@ -85,7 +97,7 @@ impl Repository {
         work: impl FnOnce(&Store, &Connection) -> Result<T, FhirError> + Send + 'static,
     ) -> Result<T, FhirError> {
         let store = self.store.clone();
-        self.pool.read(move |connection| work(&store, connection)).await
+        self.database.read(move |connection| work(&store, connection)).await
     }
 
     async fn write_with<T: Send + 'static>(
@@ -93,7 +105,7 @@ impl Repository {
         work: impl FnOnce(&Store, &Connection) -> Result<T, FhirError> + Send + 'static,
     ) -> Result<T, FhirError> {
         let store = self.store.clone();
-        self.pool.write(move |connection| work(&store, connection)).await
+        self.database.write(move |connection| work(&store, connection)).await
     }
 
     /// Writes the next version of a subscription as the server itself: it alone says `active` and `error`.
@@ -119,17 +131,22 @@ impl Repository {
 
     /// The subscriptions that are owed a call.
     pub(crate) async fn owed(&self) -> Result<Vec<Owed>, FhirError> {
-        self.read_with(|_, connection| hooks::owed(connection)).await
+        self.read_with(|_, connection| Ok(hooks::owed(connection)?)).await
+    }
+
+    /// Takes a call over, before another replica does; it is due again at `until`, should this one die.
+    pub(crate) async fn take(&self, owed: Owed, until: i64) -> Result<bool, FhirError> {
+        self.write_with(move |_, connection| Ok(hooks::take(connection, &owed, until)?)).await
     }
 
     /// Takes note that a call reached its endpoint.
     pub(crate) async fn delivered(&self, owed: Owed) -> Result<(), FhirError> {
-        self.write_with(move |_, connection| hooks::delivered(connection, &owed.id, owed.wanted)).await
+        self.write_with(move |_, connection| Ok(hooks::delivered(connection, &owed.id, owed.wanted)?)).await
     }
 
     /// Takes note that a call failed; gives how often it did so in a row.
     pub(crate) async fn failed(&self, id: Id, due: i64) -> Result<u32, FhirError> {
-        self.write_with(move |_, connection| hooks::failed(connection, &id, due)).await
+        self.write_with(move |_, connection| Ok(hooks::failed(connection, &id, due)?)).await
     }
 
     async fn search_page(&self, kind: ResourceType, query: Query) -> Result<Page, FhirError> {
@@ -256,7 +273,26 @@ impl Repository {
 
 impl fmt::Debug for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Repository").field("pool", &self.pool).field("base", &self.store.base).finish_non_exhaustive()
+        f.debug_struct("Repository")
+            .field("database", &self.database)
+            .field("base", &self.store.base)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Rings for those who follow what changes.
+fn hint(hints: &watch::Sender<u64>) -> impl Fn() + Send + 'static {
+    let hints = hints.clone();
+    move || hints.send_modify(|number| *number += 1)
+}
+
+/// What the database says is the server's affair: who asks hears that it is not there.
+impl From<DatabaseError> for FhirError {
+    fn from(error: DatabaseError) -> Self {
+        if error.is_final() {
+            tracing::error!(%error, "the FHIR repository's database gave an unexpected error");
+        }
+        Self::Unavailable("storage".to_owned())
     }
 }
 

@@ -1,9 +1,8 @@
 //! A search as it will be carried out: conditions, order, page, what to include.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use rusqlite::types::Value;
 
-use super::condition::{self, Sql, lookup, refuse, table, text};
+use super::condition::{self, Sql, Value, lookup, refuse, table, text};
 use crate::fhir::{definitions::SearchKind, query::Query, resources::ResourceType, server::FhirError};
 
 /// Entries on a page when nothing is asked.
@@ -33,6 +32,8 @@ pub(super) struct Plan {
 pub(super) struct SortKey {
     pub(super) expression: Sql,
     pub(super) descending: bool,
+    /// Whether it is a number; else it is a text.
+    is_number: bool,
 }
 
 /// What comes along with what matches.
@@ -83,8 +84,9 @@ impl Plan {
         if plan.condition.values.len() > MOST_VALUES {
             return Err(refuse("", "too many values altogether"));
         }
-        let keys = plan.sort.len() + 1;
-        if plan.after.as_ref().is_some_and(|after| after.len() != keys) {
+        let numbers: Vec<bool> = plan.sort.iter().map(|key| key.is_number).chain([true]).collect();
+        let fits = |after: &Vec<Value>| after.iter().map(|key| matches!(key, Value::Integer(_))).eq(numbers);
+        if !plan.after.as_ref().is_none_or(fits) {
             return Err(refuse(CURSOR, "of another search"));
         }
         Ok(plan)
@@ -99,7 +101,8 @@ impl Plan {
             values.extend(key.expression.values.iter().cloned());
         }
         values.extend(self.condition.values.iter().cloned());
-        let mut text = format!("SELECT * FROM (SELECT seq, rid{columns} FROM resource WHERE {})", self.condition.text);
+        let mut text =
+            format!("SELECT * FROM (SELECT seq, rid{columns} FROM resource WHERE {}) AS found", self.condition.text);
         let mut keys: Vec<(String, bool)> =
             self.sort.iter().enumerate().map(|(number, key)| (format!("k{number}"), key.descending)).collect();
         keys.push(("rid".to_owned(), false));
@@ -150,11 +153,13 @@ fn total(value: &str) -> Result<bool, FhirError> {
 fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {
     let (name, descending) = key.strip_prefix('-').map_or((key, false), |name| (name, true));
     let plain = |column: &str| Sql { text: column.to_owned(), values: Vec::new() };
+    let mut is_number = name == "_lastUpdated";
     let expression = match name {
         "_id" => plain("id"),
         "_lastUpdated" => plain("updated"),
         _ => {
             let (found, _) = lookup(kind, name).ok_or_else(|| refuse("_sort", "a search parameter is required"))?;
+            is_number = found == SearchKind::Date;
             let column = match found {
                 SearchKind::Token | SearchKind::Uri => "code",
                 SearchKind::Reference => "target",
@@ -165,8 +170,8 @@ fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {
             let (choice, nothing) = match (descending, found) {
                 (false, SearchKind::Date) => ("min", Value::Integer(i64::MAX)),
                 (true, SearchKind::Date) => ("max", Value::Integer(i64::MIN)),
-                (false, _) => ("min", Value::Text(char::MAX.to_string())),
-                (true, _) => ("max", Value::Text(String::new())),
+                (false, _) => ("min", text(&char::MAX.to_string())),
+                (true, _) => ("max", text("")),
             };
             let parameter = format!("{kind}.{name}");
             let table = table(found);
@@ -179,7 +184,7 @@ fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {
             }
         }
     };
-    Ok(SortKey { expression, descending })
+    Ok(SortKey { expression, descending, is_number })
 }
 
 // === impl Include ===
@@ -207,8 +212,8 @@ pub(super) fn write_cursor(keys: &[Value]) -> String {
         .iter()
         .map(|key| match key {
             Value::Integer(number) => (*number).into(),
-            Value::Text(text) => text.as_str().into(),
-            _ => serde_json::Value::Null,
+            Value::Text(text) => text.as_ref().into(),
+            Value::Null => serde_json::Value::Null,
         })
         .collect();
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::Value::from(keys).to_string())
@@ -219,7 +224,7 @@ fn read_cursor(text: &str) -> Option<Vec<Value>> {
     let keys: Vec<serde_json::Value> = serde_json::from_slice(&bytes).ok()?;
     keys.into_iter()
         .map(|key| match key {
-            serde_json::Value::String(text) => Some(Value::Text(text)),
+            serde_json::Value::String(text) => Some(Value::from(text)),
             serde_json::Value::Number(number) => number.as_i64().map(Value::Integer),
             _ => None,
         })

@@ -1,13 +1,11 @@
 //! The tables of the repository.
 
-use std::{path::Path, time::Duration};
+use crate::service::database::Schema;
 
-use rusqlite::{Connection, OpenFlags};
+/// The tables of the repository.
+pub(super) const SCHEMA: Schema = Schema { name: "fhir", steps: STEPS };
 
-/// How long a connection waits for another one's lock. The writer is alone, so only a checkpoint or a backup can hold it.
-const BUSY: Duration = Duration::from_secs(10);
-
-/// The schema, one step for each version. A step that was released is never changed.
+/// One step for each version. A step that was released is never changed.
 const STEPS: &[&str] = &[r"
     -- Every version of every resource, in the order of writing. Nothing here is ever changed or deleted.
     CREATE TABLE version (
@@ -68,35 +66,3 @@ const STEPS: &[&str] = &[r"
     ) STRICT;
     CREATE INDEX hook_kind ON hook (kind);
 "];
-
-/// Opens the connection that writes, and brings the tables up to date.
-pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(128);
-    let done: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let done = usize::try_from(done).unwrap_or(0);
-    if done > STEPS.len() {
-        return Err(rusqlite::Error::InvalidParameterName(format!(
-            "the database has version {done}; this program knows {}",
-            STEPS.len()
-        )));
-    }
-    for (number, step) in STEPS.iter().enumerate().skip(done) {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {}; COMMIT;", number + 1))?;
-    }
-    Ok(connection)
-}
-
-/// Opens a connection that only reads.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "query_only", true)?;
-    connection.set_prepared_statement_cache_capacity(128);
-    Ok(connection)
-}

@@ -1,19 +1,19 @@
 //! The interactions as work on one connection. Whoever calls has opened a transaction.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
-
 use super::{
     find::rows,
     plan::Plan,
-    pool::storage,
-    values::{self, Found, fold},
+    values::{self, Found, fold, opening},
 };
-use crate::fhir::{
-    id::{Id, Key},
-    instant::{DateTime, now_micros},
-    query::Query,
-    resources::{Issue, IssueType, OperationOutcome, Resource, ResourceType},
-    server::{Condition, Effect, FhirError, Written},
+use crate::{
+    fhir::{
+        id::{Id, Key},
+        instant::DateTime,
+        query::Query,
+        resources::{Issue, IssueType, OperationOutcome, Resource, ResourceType},
+        server::{Condition, Effect, FhirError, Written},
+    },
+    service::database::{Connection, DatabaseError, Value, bounded, values},
 };
 
 /// What the interactions need to know besides the database.
@@ -54,12 +54,9 @@ impl Store {
         if number.to_string() != version {
             return Err(absent());
         }
-        let content: Option<String> = connection
-            .prepare_cached("SELECT content FROM version WHERE kind = ? AND id = ? AND version = ?")
-            .and_then(|mut found| {
-                found.query_row(params![kind.as_str(), id.as_str(), number], |row| row.get(0)).optional()
-            })
-            .map_err(storage)?;
+        let sql = "SELECT content FROM version WHERE kind = ? AND id = ? AND version = ?";
+        let content: Option<String> =
+            connection.first(sql, values![kind.as_str(), id.as_str(), number], |row| row.get(0))?;
         parse(&content.ok_or_else(absent)?)
     }
 
@@ -174,31 +171,22 @@ impl Store {
         let version = previous.map_or(1, |previous| previous.version + 1);
         resource.set_id(id);
         resource.set_version(&version.to_string(), &DateTime::from_micros(updated));
-        let write = || -> rusqlite::Result<(i64, i64)> {
-            connection
-                .prepare_cached(
-                    "INSERT INTO version (kind, id, version, updated, method, content) VALUES (?, ?, ?, ?, ?, ?)",
-                )?
-                .execute(params![kind.as_str(), id.as_str(), version, updated, method, resource.to_json()])?;
-            let seq = connection.last_insert_rowid();
-            let rid = match previous {
-                Some(previous) => {
-                    connection
-                        .prepare_cached("UPDATE resource SET seq = ?, updated = ? WHERE rid = ?")?
-                        .execute(params![seq, updated, previous.rid])?;
-                    previous.rid
-                }
-                None => {
-                    connection
-                        .prepare_cached("INSERT INTO resource (kind, id, seq, updated) VALUES (?, ?, ?, ?)")?
-                        .execute(params![kind.as_str(), id.as_str(), seq, updated])?;
-                    connection.last_insert_rowid()
-                }
-            };
-            index(connection, rid, kind, &values::of(kind, &resource, &self.base), previous.is_some())?;
-            Ok((rid, seq))
+        let sql =
+            "INSERT INTO version (kind, id, version, updated, method, content) VALUES (?, ?, ?, ?, ?, ?) RETURNING seq";
+        let content = resource.to_json();
+        let seq = number(connection, sql, values![kind.as_str(), id.as_str(), version, updated, method, content])?;
+        let rid = match previous {
+            Some(previous) => {
+                let sql = "UPDATE resource SET seq = ?, updated = ? WHERE rid = ?";
+                connection.execute(sql, values![seq, updated, previous.rid])?;
+                previous.rid
+            }
+            None => {
+                let sql = "INSERT INTO resource (kind, id, seq, updated) VALUES (?, ?, ?, ?) RETURNING rid";
+                number(connection, sql, values![kind.as_str(), id.as_str(), seq, updated])?
+            }
         };
-        let (rid, seq) = write().map_err(storage)?;
+        index(connection, rid, kind, &values::of(kind, &resource, &self.base), previous.is_some())?;
         super::hooks::written(connection, &self.base, kind, &resource, rid, seq)?;
         let effect = if previous.is_some() { Effect::Updated } else { Effect::Created };
         Ok(Written { resource, effect })
@@ -212,16 +200,11 @@ fn kind_of(resource: &Resource) -> Result<ResourceType, FhirError> {
 }
 
 pub(super) fn current(connection: &Connection, kind: ResourceType, id: &Id) -> Result<Option<Current>, FhirError> {
-    let found: Option<(i64, i64, String)> = connection
-        .prepare_cached(
-            "SELECT r.rid, v.version, v.content FROM resource r JOIN version v ON v.seq = r.seq \
-             WHERE r.kind = ? AND r.id = ?",
-        )
-        .and_then(|mut statement| {
-            let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-            statement.query_row(params![kind.as_str(), id.as_str()], row).optional()
-        })
-        .map_err(storage)?;
+    let sql = "SELECT r.rid, v.version, v.content FROM resource r JOIN version v ON v.seq = r.seq \
+               WHERE r.kind = ? AND r.id = ?";
+    let found: Option<(i64, i64, String)> = connection.first(sql, values![kind.as_str(), id.as_str()], |row| {
+        Ok::<_, DatabaseError>((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?;
     found.map(|(rid, version, content)| Ok(Current { rid, version, resource: parse(&content)? })).transpose()
 }
 
@@ -230,20 +213,23 @@ pub(super) fn parse(content: &str) -> Result<Resource, FhirError> {
 }
 
 pub(super) fn content(connection: &Connection, seq: i64) -> Result<Resource, FhirError> {
-    let content: String = connection
-        .prepare_cached("SELECT content FROM version WHERE seq = ?")
-        .and_then(|mut statement| statement.query_row([seq], |row| row.get(0)))
-        .map_err(storage)?;
-    parse(&content)
+    let sql = "SELECT content FROM version WHERE seq = ?";
+    let content: Option<String> = connection.first(sql, values![seq], |row| row.get(0))?;
+    parse(&content.unwrap_or_default())
+}
+
+/// The one number that a statement gives.
+fn number(connection: &Connection, sql: &str, values: &[Value<'_>]) -> Result<i64, DatabaseError> {
+    let number = connection.first(sql, values, |row| row.get(0))?;
+    number.ok_or_else(|| DatabaseError::Unexpected("a statement gave nothing".to_owned()))
 }
 
 /// A moment that is after every version's: the clock's, unless the clock went back.
-fn next_moment(connection: &Connection) -> Result<i64, FhirError> {
-    let last: Option<i64> = connection
-        .prepare_cached("SELECT updated FROM version ORDER BY seq DESC LIMIT 1")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
-        .map_err(storage)?;
-    Ok(last.map_or_else(now_micros, |last| now_micros().max(last + 1)))
+fn next_moment(connection: &Connection) -> Result<i64, DatabaseError> {
+    let last: Option<i64> =
+        connection.first("SELECT updated FROM version ORDER BY seq DESC LIMIT 1", &[], |row| row.get(0))?;
+    let now = connection.now_micros();
+    Ok(last.map_or(now, |last| now.max(last + 1)))
 }
 
 /// A UUID of version 7 (RFC 9562, 5.7): ids grow with time, to the microsecond.
@@ -276,27 +262,31 @@ fn index(
     kind: ResourceType,
     found: &[(String, Found)],
     replaces: bool,
-) -> rusqlite::Result<()> {
+) -> Result<(), DatabaseError> {
     if replaces {
         for table in ["token", "reference", "text", "moment"] {
-            connection.prepare_cached(&format!("DELETE FROM {table} WHERE rid = ?"))?.execute([rid])?;
+            connection.execute(&format!("DELETE FROM {table} WHERE rid = ?"), values![rid])?;
         }
     }
     for (name, value) in found {
         let parameter = format!("{kind}.{name}");
         match value {
-            Found::Token { system, code } => connection
-                .prepare_cached("INSERT OR IGNORE INTO token (parameter, code, system, rid) VALUES (?, ?, ?, ?)")?
-                .execute(params![parameter, code, system, rid])?,
-            Found::Reference(target) => connection
-                .prepare_cached("INSERT OR IGNORE INTO reference (parameter, target, rid) VALUES (?, ?, ?)")?
-                .execute(params![parameter, target, rid])?,
-            Found::Text(exact) => connection
-                .prepare_cached("INSERT OR IGNORE INTO text (parameter, folded, exact, rid) VALUES (?, ?, ?, ?)")?
-                .execute(params![parameter, fold(exact), exact, rid])?,
-            Found::Moments { low, high } => connection
-                .prepare_cached("INSERT OR IGNORE INTO moment (parameter, low, high, rid) VALUES (?, ?, ?, ?)")?
-                .execute(params![parameter, low, high, rid])?,
+            Found::Token { system, code } => connection.execute(
+                "INSERT INTO token (parameter, code, system, rid) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                &[parameter.into(), Value::Text(bounded(code)), Value::Text(bounded(system)), rid.into()],
+            )?,
+            Found::Reference(target) => connection.execute(
+                "INSERT INTO reference (parameter, target, rid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                &[parameter.into(), Value::Text(bounded(target)), rid.into()],
+            )?,
+            Found::Text(exact) => connection.execute(
+                "INSERT INTO text (parameter, folded, exact, rid) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                values![parameter, opening(&fold(exact)), opening(exact), rid],
+            )?,
+            Found::Moments { low, high } => connection.execute(
+                "INSERT INTO moment (parameter, low, high, rid) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                values![parameter, *low, *high, rid],
+            )?,
         };
     }
     Ok(())

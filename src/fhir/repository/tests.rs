@@ -1,21 +1,28 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fhir::server::{Effect, Mode};
+use crate::{
+    fhir::server::{Effect, Mode},
+    service::database::tests::{Place, on_both, server},
+};
 
 struct Opened {
     repository: Repository,
-    directory: tempfile::TempDir,
+    place: Place,
 }
 
-fn open() -> Opened {
-    let directory = tempfile::tempdir().unwrap();
-    let repository = reopen(&directory);
-    Opened { repository, directory }
+async fn open(place: Place) -> Opened {
+    let repository = open_named(&place.name()).await;
+    Opened { repository, place }
 }
 
-fn reopen(directory: &tempfile::TempDir) -> Repository {
-    Repository::open(&directory.path().join("fhir.db"), "http://localhost/fhir").unwrap()
+/// A repository by its place's name. On PostgreSQL each is one more replica.
+async fn open_named(name: &str) -> Repository {
+    let base = "http://localhost/fhir";
+    if name.starts_with("postgresql://") {
+        return Repository::connect(&server(name), base, Patience::Command).await.unwrap();
+    }
+    Repository::open(&Path::new(name).join("fhir.db"), base).unwrap()
 }
 
 fn resource(value: Value) -> Resource {
@@ -41,9 +48,23 @@ async fn found(repository: &Repository, kind: ResourceType, text: &str) -> Vec<S
     page.matches().map(|resource| resource.id().unwrap().to_string()).collect()
 }
 
-#[tokio::test]
-async fn a_resource_is_kept_in_all_its_versions() {
-    let opened = open();
+on_both! {
+    a_resource_is_kept_in_all_its_versions,
+    sixty_four_creates_at_once_make_one,
+    ids_and_moments_grow_and_no_change_is_missed,
+    searches_find_what_they_should,
+    what_a_query_asks_wrongly_is_refused,
+    pages_hold_everything_once_even_while_others_write,
+    a_transaction_ties_its_resources_together,
+    a_transaction_does_all_or_nothing_and_a_batch_what_it_can,
+    an_update_by_search_finds_or_makes_its_resource,
+    audit_events_are_never_changed,
+    subscriptions_are_owed_what_matches,
+    an_acknowledged_write_survives_a_kill,
+}
+
+async fn a_resource_is_kept_in_all_its_versions(place: Place) {
+    let opened = open(place).await;
     let made = opened.repository.create(message("$1", "2026-11-22T10:00:00Z"), None).await.unwrap();
     assert_eq!(made.effect, Effect::Created);
     let id = made.resource.id().unwrap();
@@ -57,7 +78,7 @@ async fn a_resource_is_kept_in_all_its_versions() {
     assert!(matches!(stale, FhirError::VersionConflict(_)), "{stale}");
 
     drop(opened.repository);
-    let again = reopen(&opened.directory);
+    let again = open_named(&opened.place.name()).await;
     let kind = ResourceType::Communication;
     assert_eq!(again.vread(kind, &id, "1").await.unwrap(), made.resource);
     assert_eq!(FhirServer::read(&again, kind, &id).await.unwrap(), updated.resource);
@@ -69,9 +90,8 @@ async fn a_resource_is_kept_in_all_its_versions() {
     assert_eq!(versions, ["2", "1"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_creates_at_once_make_one() {
-    let opened = open();
+async fn sixty_four_creates_at_once_make_one(place: Place) {
+    let opened = open(place).await;
     let unless = Query::identifier("https://matrix.org/event-id", "$1");
     let creates = (0..64).map(|_| {
         let (repository, unless) = (opened.repository.clone(), unless.clone());
@@ -83,9 +103,8 @@ async fn sixty_four_creates_at_once_make_one() {
     assert_eq!(found(&opened.repository, ResourceType::Communication, "").await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ids_and_moments_grow_and_no_change_is_missed() {
-    let opened = open();
+async fn ids_and_moments_grow_and_no_change_is_missed(place: Place) {
+    let opened = open(place).await;
     let creates = (0..100).map(|number| {
         let repository = opened.repository.clone();
         tokio::spawn(async move { repository.create(message(&number.to_string(), "2026"), None).await.unwrap() })
@@ -107,9 +126,8 @@ async fn ids_and_moments_grow_and_no_change_is_missed() {
     assert!(ids.is_sorted_by(|a, b| a < b) && moments.is_sorted_by(|a, b| a < b));
 }
 
-#[tokio::test]
-async fn searches_find_what_they_should() {
-    let Opened { repository, directory: _directory } = open();
+async fn searches_find_what_they_should(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     for (id, value) in [
         (
             "p",
@@ -200,9 +218,8 @@ async fn searches_find_what_they_should() {
     assert_eq!(ids, ["m1", "k", "p"]);
 }
 
-#[tokio::test]
-async fn what_a_query_asks_wrongly_is_refused() {
-    let Opened { repository, directory: _directory } = open();
+async fn what_a_query_asks_wrongly_is_refused(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     for text in [
         "nonsense=1",
         "status:above=x",
@@ -235,9 +252,8 @@ async fn what_a_query_asks_wrongly_is_refused() {
     assert!(repository.search(ResourceType::Communication, &query(&many)).await.is_err());
 }
 
-#[tokio::test]
-async fn pages_hold_everything_once_even_while_others_write() {
-    let Opened { repository, directory: _directory } = open();
+async fn pages_hold_everything_once_even_while_others_write(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     for number in 0..25 {
         repository.create(message(&format!("${number}"), &format!("2026-11-{:02}", 25 - number)), None).await.unwrap();
     }
@@ -275,9 +291,8 @@ fn bundle(kind: &str, entries: Value) -> Bundle {
     resource(json!({"resourceType": "Bundle", "type": kind, "entry": entries})).to().unwrap()
 }
 
-#[tokio::test]
-async fn a_transaction_ties_its_resources_together() {
-    let Opened { repository, directory: _directory } = open();
+async fn a_transaction_ties_its_resources_together(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     repository
         .create(resource(json!({"resourceType": "Patient", "identifier": [{"system": "s", "value": "1"}]})), None)
         .await
@@ -308,9 +323,8 @@ async fn a_transaction_ties_its_resources_together() {
     assert_eq!(again.entry[1].resource.clone().unwrap().key().unwrap(), thread);
 }
 
-#[tokio::test]
-async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can() {
-    let Opened { repository, directory: _directory } = open();
+async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     let good =
         json!({"request": {"method": "POST", "url": "Practitioner"}, "resource": {"resourceType": "Practitioner"}});
     for bad in [
@@ -340,9 +354,8 @@ async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can() {
     assert!(repository.transact(bundle("collection", json!([]))).await.is_err());
 }
 
-#[tokio::test]
-async fn an_update_by_search_finds_or_makes_its_resource() {
-    let Opened { repository, directory: _directory } = open();
+async fn an_update_by_search_finds_or_makes_its_resource(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     let patient = |name: &str| {
         resource(
             json!({"resourceType": "Patient", "name": [{"text": name}], "identifier": [{"system": "s", "value": "1"}]}),
@@ -359,9 +372,8 @@ async fn an_update_by_search_finds_or_makes_its_resource() {
     assert!(repository.create(patient("d"), Some(&Query::new())).await.is_err());
 }
 
-#[tokio::test]
-async fn audit_events_are_never_changed() {
-    let Opened { repository, directory: _directory } = open();
+async fn audit_events_are_never_changed(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     let event = resource(json!({
         "resourceType": "AuditEvent", "type": {"code": "access"}, "recorded": "2026-11-22T10:00:00Z", "action": "R",
         "agent": [{"requestor": true, "altId": "@a:b"}], "source": {"observer": {"display": "bridge"}},
@@ -376,9 +388,8 @@ async fn audit_events_are_never_changed() {
     assert!(matches!(error, FhirError::NotSupported(_)), "{error}");
 }
 
-#[tokio::test]
-async fn subscriptions_are_owed_what_matches() {
-    let Opened { repository, directory: _directory } = open();
+async fn subscriptions_are_owed_what_matches(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
     let subscription = |criteria: &str| {
         resource(json!({
             "resourceType": "Subscription", "status": "active", "reason": "test", "criteria": criteria,
@@ -414,12 +425,45 @@ async fn subscriptions_are_owed_what_matches() {
     assert!(repository.create(with_payload, None).await.is_err());
 }
 
+/// Two processes on one place: conditions hold between them, and whoever follows one misses nothing of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_keep_conditions_and_cursors_together() {
+    let place = Place::postgres();
+    let both = [open_named(&place.name()).await, open_named(&place.name()).await];
+    let writes = (0..60).map(|number| {
+        let (repository, key) = (both[number % 2].clone(), format!("${}", number / 4));
+        let unless = Query::identifier("https://matrix.org/event-id", &key);
+        tokio::spawn(async move { repository.create(message(&key, "2026"), Some(&unless)).await.unwrap() })
+    });
+    let follower = async {
+        let (mut cursor, mut seen) = (None, Vec::new());
+        while seen.len() < 15 {
+            let changes = both[0].changes(&[ResourceType::Communication], cursor.as_ref(), 3).await.unwrap();
+            seen.extend(changes.resources);
+            cursor = Some(changes.next);
+            tokio::task::yield_now().await;
+        }
+        seen
+    };
+    let (written, seen) = futures_util::future::join(join_all(writes), follower).await;
+    let made = written.into_iter().filter(|written| written.as_ref().unwrap().effect == Effect::Created).count();
+    assert_eq!((made, seen.len()), (15, 15));
+    let moments: Vec<_> =
+        seen.iter().map(|resource| resource.last_updated().unwrap().moments().unwrap().start).collect();
+    assert!(moments.is_sorted_by(|a, b| a < b), "{moments:?}");
+    let absent = both.each_ref().map(|repository| {
+        let own = resource(json!({"resourceType": "Practitioner", "id": "d"}));
+        repository.update(own, Condition::Absent)
+    });
+    let made = join_all(absent).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(made, 1);
+}
+
 /// Not a test of its own: what `an_acknowledged_write_survives_a_kill` runs in a process of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "runs until it is killed"]
 async fn writes_until_killed() {
-    let path = std::env::var_os("FHIR_TEST_DATABASE").unwrap();
-    let repository = Repository::open(Path::new(&path), "http://localhost/fhir").unwrap();
+    let repository = open_named(&std::env::var("FHIR_TEST_DATABASE").unwrap()).await;
     let writers = (0..8).map(|writer| {
         let repository = repository.clone();
         async move {
@@ -433,17 +477,14 @@ async fn writes_until_killed() {
     join_all(writers).await;
 }
 
-#[tokio::test]
-async fn an_acknowledged_write_survives_a_kill() {
+async fn an_acknowledged_write_survives_a_kill(place: Place) {
     use std::{io::BufRead as _, process};
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("fhir.db");
     let mut acknowledged: Vec<String> = Vec::new();
     for wanted in [1, 40, 200] {
         let name = "fhir::repository::tests::writes_until_killed";
         let mut child = process::Command::new(std::env::current_exe().unwrap())
             .args([name, "--exact", "--ignored", "--nocapture"])
-            .env("FHIR_TEST_DATABASE", &path)
+            .env("FHIR_TEST_DATABASE", place.name())
             .stdout(process::Stdio::piped())
             .spawn()
             .unwrap();
@@ -455,7 +496,7 @@ async fn an_acknowledged_write_survives_a_kill() {
         acknowledged.extend(lines.filter(is_one).filter(|line| line.matches('/').count() == 1));
         child.wait().unwrap();
 
-        let repository = Repository::open(&path, "http://localhost/fhir").unwrap();
+        let repository = open_named(&place.name()).await;
         let total = repository.search(ResourceType::Communication, &query("_count=0")).await.unwrap().total.unwrap();
         assert!(usize::try_from(total).unwrap() + 1 >= acknowledged.len(), "{total} of {}", acknowledged.len());
         for line in acknowledged.iter().rev().skip(1).take(20) {
@@ -465,9 +506,11 @@ async fn an_acknowledged_write_survives_a_kill() {
                 .await;
             assert!(!found.unwrap().entries.is_empty(), "{event}");
         }
-        let check = repository.read_with(|_, connection| {
-            connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).map_err(pool::storage)
-        });
-        assert_eq!(check.await.unwrap(), "ok");
+        if let Place::Sqlite(_) = &place {
+            let check = repository.read_with(|_, connection| {
+                Ok(connection.first("PRAGMA integrity_check", &[], |row| row.get::<String>(0))?)
+            });
+            assert_eq!(check.await.unwrap().as_deref(), Some("ok"));
+        }
     }
 }

@@ -171,6 +171,11 @@ fn type_in(reference: &str) -> Option<&str> {
     kind.starts_with(|first: char| first.is_ascii_uppercase()).then_some(kind)
 }
 
+/// What of a text is found by searches: its first 250 characters, which also fit into an index of PostgreSQL.
+pub(super) fn opening(text: &str) -> &str {
+    text.char_indices().nth(250).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+}
+
 /// A text as it is compared: small letters, no accents (R4, 3.1.1.4.8).
 pub(super) fn fold(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).map(plain).collect()

@@ -25,8 +25,8 @@ use crate::service::failure::{Failure, Status};
 
 /// Calls that are under way at once.
 const AT_ONCE: usize = 16;
-/// How often to look when nothing says that there is something to do.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often to look when nothing says that there is something to do: another replica may have died before it called.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How hooks are called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,6 +154,12 @@ impl Caller {
 
     /// Calls one hook and takes note of how it went.
     async fn serve(&self, owed: Owed) -> Result<(), FhirError> {
+        let patience =
+            i64::try_from(self.settings.timeout_seconds.max(1)).unwrap_or(i64::MAX).saturating_mul(2_000_000);
+        if !self.repository.take(owed.clone(), now_micros().saturating_add(patience)).await? {
+            // Another replica calls.
+            return Ok(());
+        }
         let read = self.repository.read(ResourceType::Subscription, &owed.id).await?;
         let subscription: Subscription = read.into_typed().map_err(|error| FhirError::Protocol(error.to_string()))?;
         let ended = subscription.end.as_ref().and_then(|end| end.moments()).is_some_and(|end| end.end <= now_micros());
