@@ -72,7 +72,7 @@ impl Engine {
     pub(super) fn command_work(&self, event: &Event) -> Option<NewWork> {
         let room = &event.outline().ok()?.room_id;
         let payload = event.json().to_owned();
-        Some(NewWork { side: Side::Matrix, lane: lane(room), kind: "command", payload, delay: 0 })
+        Some(NewWork { side: Side::Matrix, lane: lane(room), kind: "command", payload, delay: Duration::ZERO })
     }
 
     /// Somebody spoke in a room that stands for nothing: in a direct chat it is meant for the bot.
