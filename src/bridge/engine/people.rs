@@ -274,9 +274,14 @@ impl Engine {
         if self.store.user_of(&reference).await? == profile.matrix_id && !merged {
             return Ok(Vec::new());
         }
+        self.takes_part_as(reference, profile.matrix_id).await
+    }
+
+    /// The user that takes part for somebody from now on, and a look at the teams and conversations that they are in:
+    /// these have another member now.
+    pub(super) async fn takes_part_as(&self, reference: String, user_id: Option<String>) -> Done {
         debug!("somebody's Matrix id is new or has changed");
-        let mut changes = vec![Change::LinkPerson { reference: reference.clone(), user_id: profile.matrix_id }];
-        // The teams and conversations that they are in have another member now.
+        let mut changes = vec![Change::LinkPerson { reference: reference.clone(), user_id }];
         for (kind, parameter) in
             [(ResourceType::CareTeam, "participant"), (ResourceType::CommunicationRequest, "recipient")]
         {

@@ -281,14 +281,15 @@ impl Engine {
         Ok(roster)
     }
 
-    /// Takes note of whose a user is, before they say anything.
+    /// Takes note of whose a user is, before they say anything. Other places that they are in may have been seen to
+    /// before that was known, and nothing else would tell them.
     async fn recognise(&self, person: &Instance, user: &OwnedUserId) -> Result<(), Trouble> {
         let reference = person.to_string();
         if self.store.user_of(&reference).await?.as_deref() == Some(user.as_str()) {
             return Ok(());
         }
-        let link = Change::LinkPerson { reference, user_id: Some(user.to_string()) };
-        Ok(self.commit(vec![link]).await?)
+        let changes = self.takes_part_as(reference, Some(user.to_string())).await?;
+        Ok(self.commit(changes).await?)
     }
 
     /// Brings levels and members of a room to what they should be. What is so already is left alone.
