@@ -56,7 +56,7 @@ fn header_of(response: &Response, name: header::HeaderName) -> String {
 /// An event that cannot be understood is parked work.
 async fn park(world: &World, browser: &Browser, number: u32) {
     assert_eq!(world.push(number, json!([{ "type": "m.room.message", "number": number }])).await, StatusCode::OK);
-    let parked = || async { browser.page("/work").await.contains("name=\"number\"").then_some(()) };
+    let parked = || async { browser.page("/queue").await.contains("name=\"number\"").then_some(()) };
     until("the work is parked", parked).await;
 }
 
@@ -94,25 +94,25 @@ async fn the_page_is_guarded_and_speaks_both_languages() {
 
     // Retry is the page's own alone.
     park(&world, &browser, 1).await;
-    let page = browser.page("/work").await;
+    let page = browser.page("/queue").await;
     let (mark, number) = (field(&page, "mark"), field(&page, "number"));
     let form = [("mark", mark.as_str()), ("number", number.as_str())];
     for refused in [
-        browser.post("/work/retry", &form).header("origin", "http://evil.example"),
-        browser.post("/work/retry", &form).header("origin", "null"),
-        browser.post("/work/retry", &form).header("sec-fetch-site", "same-site"),
-        browser.post("/work/retry", &form[1..]),
-        browser.post("/work/retry", &[("mark", "AAAA"), ("number", &number)]),
+        browser.post("/queue/retry", &form).header("origin", "http://evil.example"),
+        browser.post("/queue/retry", &form).header("origin", "null"),
+        browser.post("/queue/retry", &form).header("sec-fetch-site", "same-site"),
+        browser.post("/queue/retry", &form[1..]),
+        browser.post("/queue/retry", &[("mark", "AAAA"), ("number", &number)]),
     ] {
         assert_eq!(refused.send().await.unwrap().status(), StatusCode::FORBIDDEN);
     }
     assert!(!world.log().contains("put back from the web page"));
-    let done = browser.post("/work/retry", &form).header("origin", &browser.base).send().await.unwrap();
-    assert_eq!((done.status(), header_of(&done, header::LOCATION)), (StatusCode::SEE_OTHER, "/work".to_owned()));
+    let done = browser.post("/queue/retry", &form).header("origin", &browser.base).send().await.unwrap();
+    assert_eq!((done.status(), header_of(&done, header::LOCATION)), (StatusCode::SEE_OTHER, "/queue".to_owned()));
     // It was tried, and is parked again.
     let refusals = || async { (world.log().matches("work was refused").count() == 2).then_some(()) };
     until("the work was tried again", refusals).await;
-    let too_much = browser.post("/work/retry", &[("mark", &"x".repeat(10_000))]).send().await.unwrap();
+    let too_much = browser.post("/queue/retry", &[("mark", &"x".repeat(10_000))]).send().await.unwrap();
     assert_eq!(too_much.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
@@ -129,7 +129,7 @@ async fn a_page_that_others_reach_needs_a_token() {
 
     viewers(&mut world);
     world.start_bridge().await;
-    let away = browser.get("/work").send().await.unwrap();
+    let away = browser.get("/queue").send().await.unwrap();
     assert_eq!((away.status(), header_of(&away, header::LOCATION)), (StatusCode::SEE_OTHER, "/sign-in".to_owned()));
     assert_eq!(browser.get("/live").send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     assert!(browser.page("/sign-in").await.contains("name=\"token\""));
@@ -196,11 +196,11 @@ async fn both_sides_stand_beside_each_other_and_texts_need_a_token() {
     assert!(team.contains("Practitioner/Anna") && team.contains("/threads/t1"), "{team}");
     let organisations = browser.page("/organisations").await;
     assert!(organisations.contains("Organization/vvt"));
-    for page in [&thread, &team, &organisations, &browser.page("/threads").await, &browser.page("/work").await] {
+    for page in [&thread, &team, &organisations, &browser.page("/threads").await, &browser.page("/queue").await] {
         for hidden in ["goed", "Fijn", "moeder", "Verdwenen", "Anna de Arts", "Kanarie", "@anna", "Thuiszorg"] {
             assert!(!page.contains(hidden), "{hidden}: {page}");
         }
-        assert!(!page.contains("action=\"/work/retry\""), "{page}");
+        assert!(!page.contains("action=\"/queue/retry\""), "{page}");
     }
     assert!(world.search("AuditEvent?agent:identifier=nurse").await.is_empty());
     texts(&world, &browser).await;
@@ -218,7 +218,7 @@ async fn texts(world: &World, browser: &Browser) {
     let organisations = as_clerk("/organisations").await.unwrap().text().await.unwrap();
     assert!(organisations.contains("Thuiszorg &lt;b&gt;Vet&lt;/b&gt;"), "{organisations}");
     assert!(!as_clerk("/threads/t1").await.unwrap().text().await.unwrap().contains("goed"));
-    let refused = browser.post("/work/retry", &[]).bearer_auth(CLERK).send().await.unwrap();
+    let refused = browser.post("/queue/retry", &[]).bearer_auth(CLERK).send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
 
     // A browser signs in with a form, and goes on with a cookie that scripts and other sites do not have.

@@ -81,12 +81,12 @@ test("the overview says what is wrong, and changes by itself", async () => {
 
 test("without JavaScript everything is read, and parked work put back", async () => {
   const page = await open({ javaScriptEnabled: false, locale: "en-GB" });
-  await page.goto(`${bridge.page}/work`);
+  await page.goto(`${bridge.page}/queue`);
   await page.getByText("Reload the page to see what has changed.").waitFor();
   const rows = page.locator("tr.problem");
   assert.equal(await rows.count(), 1);
   await page.getByRole("button", { name: /^Retry work/ }).click();
-  await page.waitForURL(`${bridge.page}/work`);
+  await page.waitForURL(`${bridge.page}/queue`);
   assert.equal(await page.getByRole("heading", { level: 1 }).textContent(), "Work");
   await page.getByRole("link", { name: "Care teams", exact: true }).click();
   await page.getByRole("link", { name: "CareTeam/Team-1" }).click();
@@ -120,20 +120,20 @@ test("a page of another site cannot put work back", async () => {
   // The attacker's page is one of the other bridge's origin: another port is another origin.
   await page.goto(`${bridge.page}/style.css`);
   const status = await page.evaluate(async (target) => {
-    const answer = await fetch(`${target}/work/retry`, {
+    const answer = await fetch(`${target}/queue/retry`, {
       method: "POST", mode: "no-cors", body: new URLSearchParams({ mark: "x" }),
     });
     return answer.type;
   }, guarded.page);
   assert.equal(status, "opaque");
   const work = await open({ javaScriptEnabled: false });
-  await work.goto(`${guarded.page}/work`);
+  await work.goto(`${guarded.page}/queue`);
   assert.equal(await work.locator("tr.problem").count(), 1);
 });
 
 test("keyboard and narrow screens find their way", async () => {
   const page = await open({ viewport: { width: 360, height: 640 } });
-  for (const path of ["/", "/organisations", "/teams", "/threads", "/threads/t1", "/work"]) {
+  for (const path of ["/", "/organisations", "/teams", "/threads", "/threads/t1", "/queue"]) {
     await page.goto(`${bridge.page}${path}`);
     assert.equal(await page.locator("h1").count(), 1, path);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

@@ -17,7 +17,7 @@ const SECTIONS: [(&str, Word); 5] = [
     ("/organisations", Word::Organisations),
     ("/teams", Word::Teams),
     ("/threads", Word::Threads),
-    ("/work", Word::Work),
+    ("/queue", Word::Work),
 ];
 
 /// A whole page.

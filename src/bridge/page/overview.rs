@@ -41,7 +41,7 @@ async fn content(visit: &Visit) -> Result<Markup, Mishap> {
                     div.problem[word == Word::Parked && count > 0] { dt { (t(word)) } dd { (count) } }
                 }
             }
-            @if overview.parked > 0 { p { a href="/work" { (t(Word::Held)) } } }
+            @if overview.parked > 0 { p { a href="/queue" { (t(Word::Held)) } } }
         }
         section {
             h2 { (t(Word::Throughput)) }

@@ -26,7 +26,7 @@ const LANES: usize = 25;
 /// Parked and waiting work on a page.
 const HELD: usize = 25;
 
-/// `/work`.
+/// `/queue`.
 pub(super) async fn show(visit: Visit) -> Response {
     visit.answer(Word::Work, content(&visit).await)
 }
@@ -45,7 +45,7 @@ async fn content(visit: &Visit) -> Result<Markup, Mishap> {
         h1 { (t(Word::Work)) }
         section {
             h2 { (t(Word::Held)) }
-            (held_table(visit, &held, "/work"))
+            (held_table(visit, &held, "/queue"))
             (visit.turn(next))
             @if parked > 0 { (retry_all(visit, parked)) }
         }
@@ -86,7 +86,7 @@ pub(super) fn held_table(visit: &Visit, held: &[Held], back: &str) -> Markup {
 
 fn retry_one(visit: &Visit, number: i64, back: &str) -> Markup {
     html! {
-        form method="post" action="/work/retry" {
+        form method="post" action="/queue/retry" {
             (visit.mark())
             input type="hidden" name="number" value=(number);
             input type="hidden" name="back" value=(back);
@@ -100,7 +100,7 @@ fn retry_one(visit: &Visit, number: i64, back: &str) -> Markup {
 fn retry_all(visit: &Visit, parked: u64) -> Markup {
     html! {
         @if visit.viewer.may_retry {
-            form method="post" action="/work/retry" {
+            form method="post" action="/queue/retry" {
                 (visit.mark())
                 button #retry-all { (visit.language.say(Word::RetryAll)) " (" (parked) ")" }
             }
@@ -132,7 +132,7 @@ fn lane_table(visit: &Visit, lanes: &[Lane]) -> Markup {
     }
 }
 
-/// `POST /work/retry`: one piece of parked work by its `number`, or all of it.
+/// `POST /queue/retry`: one piece of parked work by its `number`, or all of it.
 pub(super) async fn retry(State(desk): State<Arc<Desk>>, visit: Visit, body: Bytes) -> Response {
     let Some(form) = Form::read(&visit, &body) else { return visit.refuse_foreign() };
     if !visit.viewer.may_retry {
@@ -147,6 +147,6 @@ pub(super) async fn retry(State(desk): State<Arc<Desk>>, visit: Visit, body: Byt
         return visit.answer(Word::Work, Err(error.into()));
     }
     // Back to the page it came from, which is one of this site.
-    let back = form.get("back").filter(|back| back.starts_with("/threads/")).unwrap_or("/work");
+    let back = form.get("back").filter(|back| back.starts_with("/threads/")).unwrap_or("/queue");
     Redirect::to(back).into_response()
 }
