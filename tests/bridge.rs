@@ -14,6 +14,9 @@ mod crash;
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[allow(dead_code, reason = "the tests of the lab need more of it")]
+#[path = "federation/lab.rs"]
+mod lab;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
 #[path = "bridge/outage.rs"]
@@ -22,6 +25,8 @@ mod outage;
 mod page;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "bridge/pruning.rs"]
+mod pruning;
 #[path = "bridge/replicas.rs"]
 mod replicas;
 #[path = "bridge/scenario.rs"]

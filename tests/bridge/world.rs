@@ -379,6 +379,27 @@ impl Person {
         if response.status().is_success() { response.json().await.ok() } else { None }
     }
 
+    /// Somebody who has a password.
+    pub(crate) async fn log_in(http: &Client, base: &str, name: &str, password: &str) -> Self {
+        let identifier = json!({ "type": "m.id.user", "user": name });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": password });
+        let url = format!("{base}/_matrix/client/v3/login");
+        let answer: Value = http.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+        Self {
+            http: http.clone(),
+            base: base.to_owned(),
+            token: answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(),
+            user_id: answer["user_id"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Posts, and says what came of it if it came to anything.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Value> {
+        let url = format!("{}/_matrix/client/{path}", self.base);
+        let response = self.http.post(url).bearer_auth(&self.token).json(body).send().await.ok()?;
+        if response.status().is_success() { response.json().await.ok() } else { None }
+    }
+
     /// Puts, and says what came of it if it came to anything.
     pub(crate) async fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
         let url = format!("{}/_matrix/client/{path}", self.base);
