@@ -62,7 +62,8 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     paths.insert(format!("/{name}"), json!({"get": search, "post": create, "put": update}));
     let history = operation(&format!("history{name}"), "Changes of the type", since, None, &["200", "400"]);
     paths.insert(format!("/{name}/_history"), json!({"get": history}));
-    let ids = [id.clone(), header("If-None-Match")];
+    // What is no entity tag matches none, and the resource is sent (RFC 9110 section 13.1.2): nothing is refused.
+    let ids = [id.clone(), parameter("If-None-Match", "header", json!({"type": "string"}))];
     let puts = [id.clone(), header("If-Match")];
     paths.insert(
         format!("/{name}/{{id}}"),
