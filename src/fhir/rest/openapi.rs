@@ -44,7 +44,8 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     let name = kind.as_str();
     let id = parameter("id", "path", json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$"}));
     let version = parameter("version", "path", json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$"}));
-    let header = |name: &str| parameter(name, "header", json!({"type": "string", "maxLength": 200}));
+    // What is no entity tag is not refused: it matches none (RFC 9110 sections 13.1.1 and 13.1.2).
+    let header = |name: &str| parameter(name, "header", json!({"type": "string"}));
     let mut searches = vec![parameter("_id", "query", some_text()), count()];
     searches.extend(R4.searches(kind).map(|(name, search)| {
         let schema = match search.kind {
@@ -62,8 +63,7 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     paths.insert(format!("/{name}"), json!({"get": search, "post": create, "put": update}));
     let history = operation(&format!("history{name}"), "Changes of the type", since, None, &["200", "400"]);
     paths.insert(format!("/{name}/_history"), json!({"get": history}));
-    // What is no entity tag matches none, and the resource is sent (RFC 9110 section 13.1.2): nothing is refused.
-    let ids = [id.clone(), parameter("If-None-Match", "header", json!({"type": "string"}))];
+    let ids = [id.clone(), header("If-None-Match")];
     let puts = [id.clone(), header("If-Match")];
     paths.insert(
         format!("/{name}/{{id}}"),
