@@ -154,7 +154,7 @@ in
     ./element.nix
     ./federation-ca.nix
     ./federation-proxy.nix
-    ./fhir-bridge.nix
+    ./fhir-bridge
     ./homeserver
   ];
 
