@@ -1,5 +1,6 @@
 # What must be true of evaluated systems, as sentences that are true or false. Here is what VM tests without nested
-# containers cannot show: how the host and the containers of a whole network on one host fit together.
+# containers cannot show: how the host and the containers of a whole network on one host wait for each other, and what
+# of the host is in the containers.
 { lib, evaluate }:
 let
   host = evaluate { services.care-federation.network.enable = true; };
