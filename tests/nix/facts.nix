@@ -22,7 +22,16 @@ let
         )
       )
     );
-  settingsSources = lib.filter (path: lib.hasSuffix ".rs" (toString path)) (
+  rust = lib.filter (path: lib.hasSuffix ".rs" (toString path));
+  # What the library's tests read from the repository: `env!("CARGO_MANIFEST_DIR")).join("tests/examples")`.
+  read = lib.concatMap (
+    path:
+    lib.concatMap (found: lib.optional (lib.isList found) (lib.head found)) (
+      builtins.split "CARGO_MANIFEST_DIR\"\\)\\)\\.join\\(\"([^\"]+)\"" (builtins.readFile path)
+    )
+  ) (rust (lib.filesystem.listFilesRecursive ../../src));
+  package = builtins.readFile ../../nix/package.nix;
+  settingsSources = rust (
     lib.concatMap lib.filesystem.listFilesRecursive [
       ../../src/bridge
       ../../src/fhir
@@ -53,6 +62,22 @@ let
   ];
 in
 {
+  "what the library's tests read is in the package's source" =
+    read != [ ]
+    && lib.all (
+      path:
+      lib.any
+        (
+          length:
+          lib.hasInfix "../${lib.concatStringsSep "/" (lib.take length (lib.splitString "/" path))}\n" package
+        )
+        [
+          1
+          2
+          3
+        ]
+    ) read;
+
   "every file that a setting of the bridge names is a credential or public" =
     let
       ours = map inSource (bridge.secretFiles ++ publicFiles);
