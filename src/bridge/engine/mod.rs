@@ -5,6 +5,7 @@
 //! | [`intake`] | transactions of the homeserver, durable before they are answered |
 //! | [`feed`] | changes of the FHIR server, by cursor |
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
+//! | [`named`] | whom a number means, where nothing else names them |
 //! | [`obey`] | what people ask of the bot |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
@@ -28,6 +29,7 @@ mod listen;
 mod lookups;
 mod loss;
 mod marks;
+mod named;
 mod obey;
 mod people;
 mod places;
