@@ -109,6 +109,11 @@ pub struct Settings {
     pub room_label: String,
     /// What patients are called in Matrix, where their name must not appear.
     pub patient_label: String,
+    /// What the bot is called in Matrix; where it is empty, nothing is set.
+    pub bot_name: String,
+    /// The bot's picture, `mxc://server/id`; without it, none is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bot_avatar: Option<String>,
     /// Largest file that is carried, in bytes.
     pub media_bytes: u64,
 }
@@ -131,6 +136,8 @@ impl Default for Settings {
             space_label: "Zorgteam".to_owned(),
             room_label: "Gesprek".to_owned(),
             patient_label: "Cliënt".to_owned(),
+            bot_name: "FHIR-koppeling".to_owned(),
+            bot_avatar: None,
             media_bytes: 10 << 20,
         }
     }
@@ -262,6 +269,7 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
+                    self.introduce_bot().await;
                     match self.look_everywhere().await {
                         Ok(()) => drop(presence.here()),
                         // It stays away, so that it is asked again.

@@ -5,8 +5,8 @@ use std::{
     sync::PoisonError,
 };
 
-use ruma::OwnedUserId;
-use tracing::debug;
+use ruma::{OwnedMxcUri, OwnedUserId};
+use tracing::{debug, warn};
 
 use super::{Done, Engine, Trouble, user_id, work};
 use crate::{
@@ -202,6 +202,28 @@ impl Engine {
             self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(user, name);
         }
         Ok(intent)
+    }
+
+    /// The bot shows itself as the settings say. Nothing depends on it: what fails is tried when the homeserver comes
+    /// again.
+    pub(super) async fn introduce_bot(&self) {
+        let (name, avatar) = (self.settings.bot_name.trim(), self.settings.bot_avatar.as_deref());
+        let bot = self.homeserver.bot();
+        let introduced = async {
+            if !name.is_empty() || avatar.is_some() {
+                bot.register().await?;
+            }
+            if !name.is_empty() {
+                bot.set_display_name(name).await?;
+            }
+            match avatar {
+                Some(avatar) => bot.set_avatar(OwnedMxcUri::from(avatar)).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = introduced.await {
+            warn!(%error, "the bot's name or picture cannot be set now");
+        }
     }
 
     fn has_name(&self, user: &OwnedUserId) -> bool {
