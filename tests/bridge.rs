@@ -19,6 +19,8 @@ mod elsewhere;
 mod lab;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
+#[path = "bridge/moving.rs"]
+mod moving;
 #[path = "bridge/outage.rs"]
 mod outage;
 #[path = "bridge/page.rs"]
