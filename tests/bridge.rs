@@ -21,6 +21,8 @@ mod forgetful;
 mod lab;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
+#[path = "bridge/moving.rs"]
+mod moving;
 #[path = "bridge/outage.rs"]
 mod outage;
 #[path = "bridge/page.rs"]

@@ -44,7 +44,7 @@ impl Engine {
             Membership::Invite | Membership::Knock => return Ok(Vec::new()),
         };
         let Some(resource) = self.resource_of(&team).await? else { return Ok(Vec::new()) };
-        let mut care_team: CareTeam = resource.to()?;
+        let mut care_team = self.team_in(&resource).await?;
         // A homeserver whose clock goes ahead must not put them into the future.
         let at = event.get("origin_server_ts").and_then(Value::as_i64).unwrap_or(i64::MAX).min(now());
         let changed = match joins {
@@ -52,6 +52,11 @@ impl Engine {
             false => thread::leave(&mut care_team, &person, at),
         };
         if changed {
+            // Who is named by number stays so.
+            let before: CareTeam = resource.to()?;
+            for (participant, before) in care_team.participant.iter_mut().zip(before.participant) {
+                participant.member = before.member;
+            }
             let version = resource.version().unwrap_or_default();
             self.fhir.update(Resource::of(&care_team), Condition::VersionIs(version)).await?;
             info!(%team, joins, "a care team follows its space");

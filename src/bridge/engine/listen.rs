@@ -287,7 +287,7 @@ impl Engine {
             let Some(link) = self.store.place_of(space).await? else { continue };
             let Ok(team) = Instance::parse(&link.place) else { continue };
             let Some(resource) = self.resource_of(&team).await? else { continue };
-            let members = thread::members(&resource.to()?, &[], crate::bridge::store::now());
+            let members = thread::members(&self.team_in(&resource).await?, &[], crate::bridge::store::now());
             if members.iter().any(|member| member.person == person) {
                 return Ok(Some((team, person)));
             }

@@ -5,6 +5,7 @@
 //! | [`intake`] | transactions of the homeserver, durable before they are answered |
 //! | [`feed`] | changes of the FHIR server, by cursor |
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
+//! | [`named`] | whom a number means, where nothing else names them |
 //! | [`obey`] | what people ask of the bot |
 //! | [`notices`] | what the bridge itself has to say |
 //! | [`people`] | who somebody is on the other side |
@@ -29,6 +30,7 @@ mod listen;
 mod lookups;
 mod loss;
 mod marks;
+mod named;
 mod notices;
 mod obey;
 mod people;
@@ -109,6 +111,11 @@ pub struct Settings {
     pub room_label: String,
     /// What patients are called in Matrix, where their name must not appear.
     pub patient_label: String,
+    /// What the bot is called in Matrix; where it is empty, nothing is set.
+    pub bot_name: String,
+    /// The bot's picture, `mxc://server/id`; without it, none is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bot_avatar: Option<String>,
     /// Largest file that is carried, in bytes.
     pub media_bytes: u64,
 }
@@ -131,6 +138,8 @@ impl Default for Settings {
             space_label: "Zorgteam".to_owned(),
             room_label: "Gesprek".to_owned(),
             patient_label: "Cliënt".to_owned(),
+            bot_name: "FHIR-koppeling".to_owned(),
+            bot_avatar: None,
             media_bytes: 10 << 20,
         }
     }
@@ -262,6 +271,7 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
+                    self.introduce_bot().await;
                     match self.look_everywhere().await {
                         Ok(()) => drop(presence.here()),
                         // It stays away, so that it is asked again.

@@ -12,7 +12,7 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Value, json};
 
 use super::{
-    Done, Engine, Trouble, event_id, feed, gaps,
+    Done, Engine, Trouble, event_id, feed, gaps, named,
     notices::{Known, Notice},
     room_id, work,
 };
@@ -227,7 +227,7 @@ impl Engine {
     /// The level that FHIR gives somebody in a team or conversation.
     async fn level_in(&self, resource: &Resource, place: &Instance, person: &Instance) -> Result<Option<i64>, Trouble> {
         let members = match place.kind() {
-            Kind::CareTeam => thread::members(&resource.to()?, &self.settings.lead_roles, now()),
+            Kind::CareTeam => thread::members(&self.team_in(resource).await?, &self.settings.lead_roles, now()),
             _ => self.circle(&resource.to()?).await?.members,
         };
         Ok(members.into_iter().find(|member| member.person == *person).map(|member| member.level))
@@ -341,7 +341,8 @@ fn lane(room: &RoomId) -> String {
 /// All lanes of a room and of what it stands for.
 fn lanes_of(room: &RoomId, place: Option<&str>) -> Vec<String> {
     let own = [room.to_string(), lane(room), format!("gap {room}"), format!("patrol {room}")];
-    own.into_iter().chain(place.map(str::to_owned)).collect()
+    let of_place = place.into_iter().flat_map(|place| [place.to_owned(), named::participants_lane(place)]);
+    own.into_iter().chain(of_place).collect()
 }
 
 /// Under this name the store keeps which command took a place out of its room.

@@ -11,7 +11,7 @@ use crate::{
     bridge::{
         identity::{Instance, Kind},
         mapping::{
-            ROOM_ID, identifier,
+            ROOM_ID, identifier, logical,
             person::{self, Profile},
             power,
             thread::{self, Member, Openness},
@@ -59,13 +59,16 @@ impl Engine {
     /// A team is new or has changed.
     pub(super) async fn apply_team(&self, payload: &str) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let team: CareTeam = resource.to()?;
+        let mut team: CareTeam = resource.to()?;
         let place = place(Kind::CareTeam, team.id.as_ref())?;
         let openness = thread::of_team(&team);
         let known = self.store.room_of(&place.to_string()).await?;
         if known.is_none() && (openness != Openness::Open || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
+        let unknown = self.name_all(logical::in_team(&mut team)).await?;
+        // Needed for an invitation alone; whoever keeps the patient elsewhere has none.
+        self.name_subject(team.subject.as_mut()).await?;
         let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
         let plan = Plan {
             kind: rooms::Kind::Space,
@@ -84,6 +87,7 @@ impl Engine {
             self.seat(&room, &roster, power::of_space, context, following).await?;
         }
         let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
+        changes.extend(self.remark(&place, &unknown).await?);
         // Its conversations have the same members.
         for parameter in ["recipient", "based-on"] {
             let query = Query::new().with(parameter, place.to_string());
@@ -97,7 +101,7 @@ impl Engine {
     /// A conversation is new or has changed.
     pub(super) async fn apply_request(&self, payload: &str, suspect: bool) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let request: CommunicationRequest = resource.to()?;
+        let mut request: CommunicationRequest = resource.to()?;
         let place = place(Kind::CommunicationRequest, request.id.as_ref())?;
         let openness = thread::of_request(&request);
         let known = self.store.room_of(&place.to_string()).await?;
@@ -105,6 +109,8 @@ impl Engine {
         if known.is_none() && (is_hidden || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
+        let unknown = self.name_all(logical::in_request(&mut request)).await?;
+        self.name_subject(request.subject.as_mut()).await?;
         let circle = self.circle(&request).await?;
         let space = match &circle.team {
             None => None,
@@ -132,15 +138,19 @@ impl Engine {
         }
         if own.is_some() {
             // Whoever made the room says who is in it and who may do what.
-            return self.say_first(&place, &resource, &request, &room, suspect).await;
+            let mut changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
+            changes.extend(self.remark(&place, &unknown).await?);
+            return Ok(changes);
         }
         let members = if openness == Openness::Emptied { Vec::new() } else { circle.members };
         let roster = self.roster(members).await?;
         let context = self.invite_context(request.subject.as_ref()).await?;
         let levels = |users| power::of_room(users, openness == Openness::Closed);
         // The first message is said before the room is closed to those who would say it.
-        let changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
+        let said = self.say_first(&place, &resource, &request, &room, suspect).await;
         self.seat(&room, &roster, levels, context, None).await?;
+        let mut changes = said?;
+        changes.extend(self.remark(&place, &unknown).await?);
         Ok(changes)
     }
 
@@ -186,6 +196,10 @@ impl Engine {
     ///
     /// Where it names no team, the active team of its subject gives it its space, and nobody else.
     pub(super) async fn circle(&self, request: &CommunicationRequest) -> Result<Circle, Trouble> {
+        let mut request = request.clone();
+        self.name_all(logical::in_request(&mut request)).await?;
+        self.name_subject(request.subject.as_mut()).await?;
+        let request = &request;
         let mut members: Vec<Member> = Vec::new();
         let mut add = |member: Member| match members.iter_mut().find(|known| known.person == member.person) {
             Some(known) => known.level = known.level.max(member.level),
@@ -195,7 +209,7 @@ impl Engine {
         let (mut present, mut former) = (Vec::new(), Vec::new());
         for team in &teams {
             let Some(resource) = self.resource_of(team).await? else { continue };
-            let team: CareTeam = resource.to()?;
+            let team = self.team_in(&resource).await?;
             let members = thread::members(&team, &self.settings.lead_roles, now());
             present.extend(members.iter().map(|member| member.person.clone()));
             former.extend(thread::former(&team, now()));
@@ -215,6 +229,14 @@ impl Engine {
             None => self.team_of_subject(request.subject.as_ref()).await?,
         };
         Ok(Circle { team, members })
+    }
+
+    /// Whom a place is about, where they are named by number. Nobody else misses anything when that is not known.
+    async fn name_subject(&self, subject: Option<&mut Reference>) -> Result<(), Trouble> {
+        if let Some(subject) = subject {
+            self.name(subject).await?;
+        }
+        Ok(())
     }
 
     async fn team_of_subject(&self, subject: Option<&Reference>) -> Result<Option<Instance>, Trouble> {

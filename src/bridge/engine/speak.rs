@@ -94,7 +94,11 @@ impl Engine {
     /// A Communication is new or has changed.
     pub(super) async fn speak(&self, payload: &str, suspect: bool) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let communication: Communication = resource.to()?;
+        let mut communication: Communication = resource.to()?;
+        let unknown = match communication.sender.as_mut() {
+            Some(sender) => self.name(sender).await?,
+            None => None,
+        };
         let Some(request) = message::request_of(&communication) else {
             info!("a Communication that is part of no conversation has no room");
             return Ok(Vec::new());
@@ -131,6 +135,10 @@ impl Engine {
             }
             None => None,
         };
+        if let Some(unknown) = unknown.filter(|_| visibility == Visibility::Shown) {
+            // The bridge does not say in its own name what somebody else wrote.
+            return Err(Trouble::Refused(format!("the sender: {unknown}")));
+        }
         let sender = communication.sender.as_ref().and_then(thread::instance);
         let saying = Saying {
             resource: key.clone(),
@@ -163,7 +171,13 @@ impl Engine {
         room: &RoomId,
         suspect: bool,
     ) -> Done {
-        let sender = request.requester.as_ref().or(request.sender.as_ref()).and_then(thread::instance);
+        let named = request.requester.as_ref().or(request.sender.as_ref());
+        if let Some(mut unknown) = named.filter(|_| !request.payload.is_empty()).cloned()
+            && let Some(unknown) = self.name(&mut unknown).await?
+        {
+            return Err(Trouble::Refused(format!("who says the first message: {unknown}")));
+        }
+        let sender = named.and_then(thread::instance);
         let saying = Saying {
             resource: place.to_string(),
             version: resource.version().unwrap_or("1").to_owned(),

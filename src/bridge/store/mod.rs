@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
+pub use schema::SCHEMA;
 pub use sql::{Mode, SqlStore};
 
 use crate::service::database::{DatabaseError, bounded};
