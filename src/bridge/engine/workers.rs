@@ -266,6 +266,7 @@ impl Engine {
             "members" => self.apply_members(payload).await,
             "notice" => self.post_notice(payload, suspect).await,
             "gap" => self.fill_gap(payload).await,
+            "invitations" => self.catch_up_on_invitations().await,
             "invitation" => self.answer_invitation(payload).await,
             "command" => self.obey(payload).await,
             "answer" => self.answer(payload, suspect).await,
