@@ -6,7 +6,7 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Map, Value, json};
 use tracing::info;
 
-use super::{Done, Engine, Trouble, room_id, user_id};
+use super::{Done, Engine, Trouble, attendance::Followed, room_id, user_id};
 use crate::{
     bridge::{
         identity::{Instance, Kind},
@@ -16,7 +16,7 @@ use crate::{
             power,
             thread::{self, Member, Openness},
         },
-        store::{Change, Millis, Need, RoomLink, now},
+        store::{Change, Need, RoomLink, now},
     },
     fhir::{
         query::Query,
@@ -69,7 +69,6 @@ impl Engine {
         let unknown = self.name_all(logical::in_team(&mut team)).await?;
         // Needed for an invitation alone; whoever keeps the patient elsewhere has none.
         self.name_subject(team.subject.as_mut()).await?;
-        let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
         let plan = Plan {
             kind: rooms::Kind::Space,
             name: Some(thread::name(&self.settings.space_label, &place)),
@@ -78,16 +77,12 @@ impl Engine {
             ..Plan::default()
         };
         let room = self.room_for(&place, &plan).await?;
-        // In a space that the team follows, FHIR may not know yet what people have done there since this version.
-        let written = resource.last_updated().and_then(|written| written.millis());
-        let following = written.filter(|_| self.settings.team_follows_space && openness == Openness::Open);
-        // Whoever made the space says who is in it and who may do what.
-        if identifier(&team.identifier, ROOM_ID) != Some(room.as_str()) {
-            let context = self.invite_context(team.subject.as_ref()).await?;
-            self.seat(&room, &roster, power::of_space, context, following).await?;
-        }
         let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
         changes.extend(self.remark(&place, &unknown).await?);
+        // Whoever made the space says who is in it and who may do what.
+        if identifier(&team.identifier, ROOM_ID) != Some(room.as_str()) {
+            changes.extend(self.seat_team(&place, &room, team, openness).await?);
+        }
         // Its conversations have the same members.
         for parameter in ["recipient", "based-on"] {
             let query = Query::new().with(parameter, place.to_string());
@@ -96,6 +91,32 @@ impl Engine {
             }
         }
         Ok(changes)
+    }
+
+    /// Brings a space to what its team says. Where the team follows it, FHIR may not know yet what people have done there.
+    async fn seat_team(
+        &self,
+        place: &Instance,
+        room: &RoomId,
+        mut team: CareTeam,
+        openness: Openness,
+    ) -> Result<Option<Change>, Trouble> {
+        let mut followed = None;
+        if self.settings.team_follows_space && openness == Openness::Open {
+            match self.followed(place, room).await? {
+                // The version that ended it comes by itself.
+                None => return Ok(None),
+                Some((_, current)) if thread::of_team(&current) != Openness::Open => return Ok(None),
+                Some((space, current)) => (followed, team) = (Some(space), current),
+            }
+            // This version may name others by number.
+            self.name_all(logical::in_team(&mut team)).await?;
+            self.name_subject(team.subject.as_mut()).await?;
+        }
+        let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
+        let context = self.invite_context(team.subject.as_ref()).await?;
+        self.seat(room, &roster, power::of_space, context, followed.as_ref()).await?;
+        Ok(followed.filter(Followed::is_behind).map(|_| Change::Soon(self.gap_work(room.as_str()))))
     }
 
     /// A conversation is new or has changed.
@@ -335,15 +356,19 @@ impl Engine {
         roster: &Roster,
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
         context: Option<Value>,
-        following: Option<Millis>,
+        followed: Option<&Followed>,
     ) -> Result<(), Trouble> {
         let bot = self.homeserver.bot();
         let authority = bot.authority(room).await?;
         self.set_levels(room, &authority, roster, levels).await?;
-        let present = bot.members(room).await?;
+        let present = match followed {
+            Some(followed) => followed.present.clone(),
+            None => bot.members(room).await?,
+        };
+        let is_news = |member| followed.is_some_and(|followed| followed.is_news(member, &self.names));
         for (user, seat) in roster {
             let member = present.iter().find(|member| member.user_id == *user);
-            if following.is_some_and(|written| member.is_some_and(|member| self.is_news(member, written))) {
+            if member.is_some_and(is_news) {
                 continue;
             }
             match member.map(|member| member.membership) {
@@ -361,7 +386,7 @@ impl Engine {
             if !here || roster.contains_key(&member.user_id) || member.user_id == *self.homeserver.bot_id() {
                 continue;
             }
-            if following.is_some_and(|written| self.is_news(member, written)) {
+            if is_news(member) {
                 continue;
             }
             // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
@@ -371,13 +396,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Whether people have changed what somebody is to a space since FHIR last said it. Whom people have invited is
-    /// waited for.
-    fn is_news(&self, member: &matrix::intent::Member, written: Millis) -> bool {
-        let by_people = !self.names.is_ours(member.by.as_str());
-        by_people && (member.membership == Membership::Invite || member.since > written)
     }
 
     async fn set_levels(
