@@ -6,6 +6,7 @@
 //! | [`feed`] | changes of the FHIR server, by cursor |
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
 //! | [`obey`] | what people ask of the bot |
+//! | [`notices`] | what the bridge itself has to say |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
@@ -28,6 +29,7 @@ mod listen;
 mod lookups;
 mod loss;
 mod marks;
+mod notices;
 mod obey;
 mod people;
 mod places;
