@@ -70,7 +70,7 @@ in
             title = mkOption {
               type = types.str;
               default = name;
-              defaultText = literalExpression "the server name";
+              defaultText = lib.literalMD "the server name";
               example = "Thuiszorg (VVT)";
               description = "What the client calls itself.";
             };

@@ -140,7 +140,7 @@ in
         "files"
       ];
       default = if ca.enable or false || ca.client.enable or false then "ca" else "files";
-      defaultText = literalExpression ''if services.care-federation.ca is used then "ca" else "files"'';
+      defaultText = lib.literalMD "`\"ca\"` where this host has or uses a CA of the network, else `\"files\"`";
       description = ''
         Where the servers' certificates come from: `ca`, the network's own CA
         ({option}`services.care-federation.ca.certificates`); `acme`, {option}`security.acme`, with a certificate of

@@ -12,16 +12,6 @@ let
   credential = "appservice-fhir-bridge.yaml:${registration}";
   maker = host.systemd.services.fhir-bridge-registration;
 
-  # The settings of the programs that name files, as their source declares them: `pub token_file: Option<PathBuf>,`.
-  filesIn =
-    path:
-    map lib.head (
-      lib.filter (found: found != null) (
-        map (builtins.match "    pub ([a-z_]+): (Option<)?PathBuf>?,") (
-          lib.splitString "\n" (builtins.readFile path)
-        )
-      )
-    );
   rust = lib.filter (path: lib.hasSuffix ".rs" (toString path));
   # What the library's tests read from the repository: `env!("CARGO_MANIFEST_DIR")).join("tests/examples")`.
   read = lib.concatMap (
@@ -31,35 +21,28 @@ let
     )
   ) (rust (lib.filesystem.listFilesRecursive ../../src));
   package = builtins.readFile ../../nix/package.nix;
-  settingsSources = rust (
-    lib.concatMap lib.filesystem.listFilesRecursive [
-      ../../src/bridge
-      ../../src/fhir
-      ../../src/matrix
-      ../../src/service
-    ]
+  # The settings of the bridge that name files, as its source declares them: `pub token_file: Option<PathBuf>,`.
+  declaredFiles = lib.unique (
+    lib.concatMap
+      (
+        path:
+        lib.concatMap (found: lib.optional (lib.isList found) (lib.head found)) (
+          builtins.split "pub ([a-z_]+_file): [^,]*PathBuf" (builtins.readFile path)
+        )
+      )
+      (
+        rust (
+          lib.concatMap lib.filesystem.listFilesRecursive [
+            ../../src/bridge
+            ../../src/fhir
+            ../../src/matrix
+            ../../src/service
+          ]
+        )
+      )
   );
-  settingsOf =
-    prefix: source: map (name: lib.concatStringsSep "." (prefix ++ [ name ])) (filesIn source);
-  bridgeFiles =
-    settingsOf [ ] ../../src/bridge/command/settings.rs
-    ++ settingsOf [ "page" ] ../../src/bridge/page/mod.rs
-    ++ settingsOf [ "fhir" "server" ] ../../src/fhir/client/settings.rs
-    ++ settingsOf [ "directory" ] ../../src/bridge/directory/settings.rs
-    ++ settingsOf [ "homeserver" ] ../../src/matrix/homeserver/settings.rs
-    ++ settingsOf [ "database" ] ../../src/service/database/postgres/address.rs;
-  # As the source has them: nested tables are declared beside their parent.
-  inSource =
-    lib.replaceStrings
-      [ "fhir.tokens_file" ".smart.key_file" ]
-      [ "tokens_file" ".key_file" ];
-  publicFiles = [
-    "state_directory"
-    "fhir.server.ca_file"
-    "directory.ca_file"
-    "homeserver.ca_file"
-    "database.ca_file"
-  ];
+  publicFiles = [ "ca_file" ];
+  leaf = setting: lib.last (lib.splitString "." setting);
 in
 {
   "what the library's tests read is in the package's source" =
@@ -78,26 +61,11 @@ in
         ]
     ) read;
 
-  "every file that a setting of the bridge names is a credential or public" =
+  "every kind of file that a setting of the bridge names is a credential or public" =
     let
-      ours = map inSource (bridge.secretFiles ++ publicFiles);
-      # The directory's key is declared once, with the FHIR server's.
-      declared = bridgeFiles ++ [ "directory.key_file" ];
+      ours = lib.filter (lib.hasSuffix "_file") (map leaf bridge.secretFiles) ++ publicFiles;
     in
-    lib.sort lib.lessThan ours == lib.sort lib.lessThan declared;
-
-  "no other settings of the bridge name files" =
-    lib.sort lib.lessThan (map toString (lib.filter (path: filesIn path != [ ]) settingsSources))
-    == lib.sort lib.lessThan (
-      map toString [
-        ../../src/bridge/command/settings.rs
-        ../../src/bridge/directory/settings.rs
-        ../../src/bridge/page/mod.rs
-        ../../src/fhir/client/settings.rs
-        ../../src/matrix/homeserver/settings.rs
-        ../../src/service/database/postgres/address.rs
-      ]
-    );
+    lib.sort lib.lessThan (lib.unique ours) == lib.sort lib.lessThan declaredFiles;
 
   "secrets of the bridge are credentials of its unit, and its settings name them" =
     let
