@@ -50,12 +50,7 @@ in
         { name, ... }:
         {
           options = {
-            package = mkOption {
-              type = types.package;
-              default = pkgs.element-web;
-              defaultText = literalExpression "pkgs.element-web";
-              description = "The package with Element Web's files.";
-            };
+            package = lib.mkPackageOption pkgs "element-web" { };
 
             listen = mkOption {
               type = types.nonEmptyListOf types.str;

@@ -14,6 +14,8 @@ mod crash;
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/forgetful.rs"]
+mod forgetful;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;

@@ -7,6 +7,7 @@
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
 //! | [`named`] | whom a number means, where nothing else names them |
 //! | [`obey`] | what people ask of the bot |
+//! | [`notices`] | what the bridge itself has to say |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
@@ -30,6 +31,7 @@ mod lookups;
 mod loss;
 mod marks;
 mod named;
+mod notices;
 mod obey;
 mod people;
 mod places;

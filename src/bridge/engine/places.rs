@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::info;
 
 use super::{Done, Engine, Trouble, room_id, user_id};
@@ -276,9 +276,23 @@ impl Engine {
         }
         let made = self.homeserver.bot().create_room(plan).await?;
         info!(%place, room = %made.room_id, "a room was made");
+        if made.existed {
+            self.complete(&made.room_id, plan).await?;
+        }
         let link = RoomLink { room_id: made.room_id.to_string(), place: place.to_string() };
         self.commit(vec![Change::LinkRoom(link)]).await?;
         Ok(made.room_id)
+    }
+
+    /// A homeserver that is killed while it makes a room may leave one that has its alias but no name yet. (Levels and
+    /// the space around it are brought to what they should be anyway, and one that nobody is in counts as gone.)
+    async fn complete(&self, room: &RoomId, plan: &Plan) -> Result<(), Trouble> {
+        let (bot, Some(name)) = (self.homeserver.bot(), &plan.name) else { return Ok(()) };
+        match bot.state(room, "m.room.name", "").await {
+            Ok(None) => Ok(bot.set_state(room, "m.room.name", "", &json!({ "name": name })).await.map(drop)?),
+            Err(error) if error.is_temporary() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The users of members, with what is known of them.
