@@ -40,7 +40,7 @@ use crate::service::{
 };
 
 pub(crate) use bundle::Ask;
-pub(crate) use hooks::Owed;
+pub(crate) use hooks::{Owed, criteria};
 pub use schema::SCHEMA;
 
 /// Entries of one batch or transaction at most.
