@@ -49,7 +49,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
@@ -80,6 +80,8 @@ pub use workers::{Absence, Presence};
 
 /// How often the homeserver is asked whether it is there. It needs longer to start.
 const ASKING: Duration = Duration::from_millis(500);
+/// Longer between two questions, and the homeserver may have been restarted in between: this process stood still.
+const UNWATCHED: Duration = Duration::from_secs(2);
 
 /// How the engine works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,14 +293,18 @@ impl Engine {
                 }
             }
             if presence.absence().is_none() && self.missed.swap(false, Ordering::Relaxed) {
-                // A transaction was refused; what it held beside events does not come again.
+                // A transaction was refused, and what it held beside events does not come again; or nobody looked.
                 if let Err(trouble) = self.look_everywhere().await {
                     warn!(%trouble, "rooms cannot be searched for missed events now");
                 }
             }
+            let asked = Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASKING) => {}
+            }
+            if asked.elapsed() > UNWATCHED {
+                self.missed.store(true, Ordering::Relaxed);
             }
             self.notice_absence().await;
         }
