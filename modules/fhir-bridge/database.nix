@@ -27,7 +27,8 @@ in
       description = ''
         Where the bridge keeps its state and the embedded FHIR store: SQLite files in {file}`/var/lib/fhir-bridge`, or
         PostgreSQL. With {option}`databaseCreateLocally` that is a server on this machine, which the module sets up;
-        else the one in {option}`settings.database.url`. What is in the one is not moved to the other.
+        else the one in {option}`settings.database.url`. A change does not move
+        what is there; {command}`fhir-bridge move` does.
       '';
     };
 
