@@ -109,7 +109,7 @@ words! {
     Comparison: "Vergelijking", "Comparison";
     CompareThread: "Vergelijk en herstel dit gesprek", "Compare and repair this conversation";
     CompareAll: "Vergelijk en herstel alles", "Compare and repair everything";
-    CompareNeedsToken: "Aanmelden is nodig om beide kanten te vergelijken.", "Sign in to compare both sides.";
+    CompareNeedsToken: "Aanmelden is nodig om te vergelijken.", "Sign in to compare.";
     CompareBusy:
         "er wordt al veel vergeleken; probeer het straks weer",
         "much is being compared already; try again later";

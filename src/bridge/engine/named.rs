@@ -175,11 +175,16 @@ impl Engine {
     pub(super) async fn remark(&self, place: &Instance, unknown: &[String]) -> Result<Option<Change>, Trouble> {
         let key = place.to_string();
         let lane = participants_lane(&key);
-        if !unknown.is_empty() {
-            return Ok(Some(Change::Soon(work(Side::Matrix, lane, "participants", &key)?)));
+        if let Some(seq) = self.parked_in(&lane).await? {
+            return Ok(Some(Change::Retry { seq: Some(seq) }));
         }
-        let parked = self.store.held_after(Some(vec![lane]), 0, 1).await?;
-        Ok(parked.first().map(|work| Change::Retry { seq: Some(work.seq) }))
+        let look = || work(Side::Matrix, lane, "participants", &key).map(Change::Soon);
+        (!unknown.is_empty()).then(look).transpose()
+    }
+
+    async fn parked_in(&self, lane: &str) -> Result<Option<i64>, Trouble> {
+        let parked = self.store.held_after(Some(vec![lane.to_owned()]), 0, 1).await?;
+        Ok(parked.first().map(|work| work.seq))
     }
 
     /// Somebody in a place was not known: by now they may be.
@@ -191,11 +196,17 @@ impl Engine {
             Some(ResourceType::CareTeam) => self.name_all(logical::in_team(&mut resource.to()?)).await?,
             _ => self.name_all(logical::in_request(&mut resource.to()?)).await?,
         };
-        match unknown.split_first() {
-            None => Ok(self.look_again(&resource)?.into_iter().collect()),
-            Some((first, [])) => Err(Trouble::Refused(first.clone())),
-            Some((first, others)) => Err(Trouble::Refused(format!("{first}; and {} more", others.len()))),
+        let [first, others @ ..] = unknown.as_slice() else {
+            return Ok(self.look_again(&resource)?.into_iter().collect());
+        };
+        // The place changed while somebody looked: the work that is parked says it for both, as it is now.
+        if let Some(seq) = self.parked_in(&participants_lane(&key)).await? {
+            return Ok(vec![Change::Retry { seq: Some(seq) }]);
         }
+        Err(Trouble::Refused(match others.len() {
+            0 => first.clone(),
+            more => format!("{first}; and {more} more"),
+        }))
     }
 }
 
