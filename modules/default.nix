@@ -5,7 +5,7 @@ let
     federation-proxy = ./federation-proxy.nix;
     homeserver = ./homeserver;
     element = ./element.nix;
-    fhir-bridge = ./fhir-bridge.nix;
+    fhir-bridge = ./fhir-bridge;
     network = ./network.nix;
   };
 in

@@ -50,12 +50,7 @@ in
         { name, ... }:
         {
           options = {
-            package = mkOption {
-              type = types.package;
-              default = pkgs.element-web;
-              defaultText = literalExpression "pkgs.element-web";
-              description = "The package with Element Web's files.";
-            };
+            package = lib.mkPackageOption pkgs "element-web" { };
 
             listen = mkOption {
               type = types.nonEmptyListOf types.str;
@@ -75,7 +70,7 @@ in
             title = mkOption {
               type = types.str;
               default = name;
-              defaultText = literalExpression "the server name";
+              defaultText = lib.literalMD "the server name";
               example = "Thuiszorg (VVT)";
               description = "What the client calls itself.";
             };

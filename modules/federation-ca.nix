@@ -11,6 +11,7 @@ let
   hardening = import ./lib/hardening.nix;
   secrets = import ./lib/secrets.nix { inherit lib; };
   inherit (lib) mkOption types literalExpression;
+  inherit (import ./lib/addresses.nix { inherit lib; }) portOf;
 
   program = "${lib.getExe cfg.package} --dir ${cfg.directory}";
   groups = lib.unique (
@@ -121,12 +122,7 @@ in
   options.services.care-federation.ca = {
     enable = lib.mkEnableOption "the network's certificate authority";
 
-    package = mkOption {
-      type = types.package;
-      default = programs.federation-ca;
-      defaultText = literalExpression "pkgs.federation-ca";
-      description = "The package with {command}`federation-ca`.";
-    };
+    package = lib.mkPackageOption programs "federation-ca" { };
 
     directory = mkOption {
       type = types.path;
@@ -368,9 +364,7 @@ in
           };
       };
 
-      networking.firewall.allowedTCPPorts = lib.mkIf cfg.est.openFirewall (
-        map (address: lib.toIntBase10 (lib.last (lib.splitString ":" address))) cfg.est.listen
-      );
+      networking.firewall.allowedTCPPorts = lib.mkIf cfg.est.openFirewall (map portOf cfg.est.listen);
     })
 
     (lib.mkIf cfg.client.enable {

@@ -20,11 +20,7 @@ let
       inherit default example description;
     };
 
-  portOf = address: lib.toIntBase10 (lib.last (lib.splitString ":" address));
-  isUnix = lib.hasPrefix "unix:";
-  # `[::]:8448`, `0.0.0.0:8448` and a machine's own address can be reached from outside; loopback cannot.
-  isPublic =
-    address: !(isUnix address) && !(lib.hasPrefix "127." address) && !(lib.hasPrefix "[::1]:" address);
+  inherit (import ./lib/addresses.nix { inherit lib; }) isPrivate portOf;
 
   # Every listener by the name of its socket unit.
   listeners =
@@ -135,12 +131,7 @@ in
   options.services.care-federation.proxy = {
     enable = lib.mkEnableOption "the federation proxy";
 
-    package = mkOption {
-      type = types.package;
-      default = programs.federation-proxy;
-      defaultText = literalExpression "pkgs.federation-proxy";
-      description = "The package with {command}`federation-proxy`.";
-    };
+    package = lib.mkPackageOption programs "federation-proxy" { };
 
     certificates = mkOption {
       type = types.enum [
@@ -149,7 +140,7 @@ in
         "files"
       ];
       default = if ca.enable or false || ca.client.enable or false then "ca" else "files";
-      defaultText = literalExpression ''if services.care-federation.ca is used then "ca" else "files"'';
+      defaultText = lib.literalMD "`\"ca\"` where this host has or uses a CA of the network, else `\"files\"`";
       description = ''
         Where the servers' certificates come from: `ca`, the network's own CA
         ({option}`services.care-federation.ca.certificates`); `acme`, {option}`security.acme`, with a certificate of
@@ -391,7 +382,7 @@ in
     networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall (
       lib.unique (
         map portOf (
-          lib.filter isPublic (
+          lib.filter (address: !isPrivate address) (
             settings.listen.tls ++ lib.concatMap (site: site.listen) (lib.attrValues settings.static_sites)
           )
         )

@@ -51,6 +51,18 @@ let
   isBridged = name: oneHost && name == lib.head (lib.attrNames withBridge ++ [ null ]);
   inherit (config.services.care-federation.bridge) registration;
 
+  # What a container adds to the homeserver in it.
+  inContainer = name: {
+    imports = [
+      ./homeserver
+      (homeserver name)
+    ];
+    services.care-federation.homeserver = {
+      openFirewall = true;
+      applicationServices = lib.mkIf (isBridged name) { fhir-bridge = registration; };
+    };
+  };
+
   # One organisation's homeserver, wherever it runs.
   homeserver = name: {
     services.care-federation.homeserver = {
@@ -82,14 +94,7 @@ let
       isReadOnly = true;
     };
     config = {
-      imports = [
-        ./homeserver
-        (homeserver name)
-      ];
-      services.care-federation.homeserver = {
-        openFirewall = true;
-        applicationServices = lib.mkIf (isBridged name) { fhir-bridge = registration; };
-      };
+      imports = [ cfg.containerModules.${name} ];
       system.stateVersion = lib.mkDefault config.system.stateVersion;
     };
   };
@@ -154,7 +159,7 @@ in
     ./element.nix
     ./federation-ca.nix
     ./federation-proxy.nix
-    ./fhir-bridge.nix
+    ./fhir-bridge
     ./homeserver
   ];
 
@@ -253,6 +258,14 @@ in
       type = types.bool;
       default = false;
       description = "Settings for a trial or a test, as in {option}`services.care-federation.homeserver.trial`.";
+    };
+
+    containerModules = mkOption {
+      internal = true;
+      readOnly = true;
+      type = types.attrsOf types.deferredModule;
+      default = lib.optionalAttrs oneHost (lib.genAttrs names inContainer);
+      description = "In the layout `one-host`: the configuration of each organisation's container.";
     };
 
     homeservers = {

@@ -10,6 +10,7 @@
   deadnix,
   mdbook,
   nixfmt,
+  postgresql,
   matrix-synapse,
   element-web,
 }:
@@ -24,6 +25,8 @@ mkShell {
     deadnix
     mdbook
     nixfmt
+    # The tests start one.
+    postgresql
   ];
 
   # `cargo run -- demo` in this shell downloads nothing.

@@ -14,11 +14,15 @@ mod crash;
 mod directory;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/forgetful.rs"]
+mod forgetful;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
+#[path = "bridge/moving.rs"]
+mod moving;
 #[path = "bridge/outage.rs"]
 mod outage;
 #[path = "bridge/page.rs"]

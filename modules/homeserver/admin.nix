@@ -12,18 +12,8 @@ let
   unit = "care-homeserver-admin";
   madePassword = "/var/lib/${unit}/password";
 
-  wildcards = [
-    "0.0.0.0"
-    "::"
-  ];
-  first = lib.head cfg.listenAddresses;
-  address =
-    if lib.elem first wildcards then
-      "127.0.0.1"
-    else if lib.hasInfix ":" first then
-      "[${first}]"
-    else
-      first;
+  inherit (import ../lib/addresses.nix { inherit lib; }) isWildcard reached;
+  address = reached (lib.head cfg.listenAddresses);
 
   # The registration tool reads the shared secret from a file that a configuration names, never from an argument.
   configuration = (pkgs.formats.yaml { }).generate "registration.yaml" {
@@ -100,7 +90,7 @@ in
           "AF_INET6"
           "AF_UNIX"
         ];
-        IPAddressAllow = [ "localhost" ] ++ lib.subtractLists wildcards cfg.listenAddresses;
+        IPAddressAllow = [ "localhost" ] ++ lib.filter (host: !isWildcard host) cfg.listenAddresses;
       };
     };
   };

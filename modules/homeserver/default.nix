@@ -9,7 +9,7 @@ let
   synapse = config.services.matrix-synapse;
   secrets = import ../lib/secrets.nix { inherit lib; };
   caUnit = lib.optional (config.services.care-federation.ca.enable or false) "federation-ca.service";
-  isWildcard = address: address == "0.0.0.0" || address == "::";
+  inherit (import ../lib/addresses.nix { inherit lib; }) isWildcard;
 in
 {
   imports = [

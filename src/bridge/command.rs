@@ -1,6 +1,7 @@
 //! The program `fhir-bridge`: its commands and settings.
 
 mod inspect;
+mod relocate;
 mod serve;
 mod settings;
 
@@ -76,6 +77,18 @@ enum Command {
     },
     /// Write what the bridge knows as lines of JSON: rooms, messages and their resources
     Export,
+    /// Move state and embedded FHIR repository from SQLite files to an empty PostgreSQL, while no bridge runs
+    Move {
+        /// Address, such as postgresql://user@db.example.nl/bridge; without it, that of the settings
+        #[arg(long, value_name = "ADDRESS")]
+        to: Option<String>,
+        /// File with its password
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Authorities that its certificate may come from (PEM)
+        #[arg(long, value_name = "FILE")]
+        ca_file: Option<PathBuf>,
+    },
     #[command(flatten)]
     Common(Common),
 }
@@ -102,6 +115,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
                 inspect::reconcile(&settings, resource.as_deref(), !dry_run).await
             }
             Command::Export => inspect::export(&settings).await,
+            Command::Move { to, password_file, ca_file } => {
+                relocate::relocate(&settings, relocate::Destination { url: to, password_file, ca_file }).await
+            }
             Command::Common(_) => Ok(()),
         }
     })

@@ -106,6 +106,29 @@ words! {
     Edit: "wijziging", "edit";
     Redaction: "intrekking", "withdrawal";
     SomebodyAt: "iemand van {}", "somebody at {}";
+    Comparison: "Vergelijking", "Comparison";
+    CompareThread: "Vergelijk en herstel dit gesprek", "Compare and repair this conversation";
+    CompareAll: "Vergelijk en herstel alles", "Compare and repair everything";
+    CompareNeedsToken: "Aanmelden is nodig om beide kanten te vergelijken.", "Sign in to compare both sides.";
+    CompareBusy:
+        "er wordt al veel vergeleken; probeer het straks weer",
+        "much is being compared already; try again later";
+    Compared: "Vergeleken", "Compared";
+    Everything: "alles", "everything";
+    Comparing: "bezig", "being compared";
+    ComparedWhole: "klaar", "done";
+    ComparedInPart: "niet afgemaakt", "not finished";
+    Begun: "Begonnen", "Begun";
+    Ended: "Klaar", "Ended";
+    FoundDifferences: "Verschillen: {}", "Differences: {}";
+    Difference: "Verschil", "Difference";
+    Repair: "Herstel", "Repair";
+    Repaired: "hersteld", "repaired";
+    PutToWork: "aan het werk gezet", "put to work";
+    RepairSays:
+        "Wat ontbreekt is als werk opgeslagen en wordt alsnog overgebracht.",
+        "What is missing was stored as work and is carried over now.";
+    NotListed: "Niet getoond: {}", "Not listed: {}";
     WorkOfThread: "Werk van dit gesprek", "Work of this conversation";
     InOrder: "Banen die werken", "Lanes at work";
     LanesSay:

@@ -101,6 +101,61 @@ async fn a_team_follows_its_space_where_it_should() {
     assert!(world.output(&["status"]).contains("0 parked"));
 }
 
+/// Somebody joins or leaves, and before the bridge hears of it, somebody else who does not know of it rewrites the team.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_or_goes_while_others_rewrite_the_team_is_not_sent_away_or_fetched_back() {
+    let mut world = World::new();
+    world.settings = vec![("FHIR_BRIDGE_ENGINE__TEAM_FOLLOWS_SPACE", "true".to_owned())];
+    world.start_fhir_server().await;
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.put(practitioner("dora", &format!("@dora:{SERVER}"))).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let (anna, dora) = (world.person("anna").await, world.person("dora").await);
+    let (space, _) = accept(&world, &anna).await;
+    invite(&anna, &space, &dora.user_id).await;
+
+    for (membership, path) in [("join", "join"), ("leave", "leave")] {
+        world.kill_bridge();
+        dora.call(Method::POST, &format!("v3/rooms/{}/{path}", encode(&space)), Some(json!({}))).await;
+        world.kill_homeserver();
+        world.forget_pushes();
+        let mut team = world.get("CareTeam/Team-1").await.unwrap();
+        team["name"] = json!(format!("Herschreven na {membership}"));
+        world.put(team).await;
+        world.start_homeserver().await;
+        world.start_bridge().await;
+        until("the team has followed", || async {
+            let team = world.get("CareTeam/Team-1").await?;
+            let parts = parts(&team, "Practitioner/dora");
+            (parts.len() == 1 && parts[0]["period"]["end"].is_null() == (membership == "join")).then_some(())
+        })
+        .await;
+        // What the bridge makes of the team as it is now comes before what it makes of a later version.
+        let mut team = world.get("CareTeam/Team-1").await.unwrap();
+        team["participant"].as_array_mut().unwrap().push(json!({ "member": { "reference": "Patient/Patient-1" } }));
+        if membership == "join" {
+            world.put(team).await;
+            becomes(&world, &space, &format!("@_fhir_bridge_patient-_patient-1:{SERVER}"), "join").await;
+        }
+        let history = dora_in(&anna, &space, &dora.user_id).await;
+        assert_eq!(history.last().unwrap(), membership, "{history:?}");
+        assert!(!history[1..].contains(&"invite".to_owned()), "the bridge asked her back: {history:?}");
+    }
+}
+
+/// What somebody was to a room, from the beginning on.
+async fn dora_in(by: &Person, room: &str, user: &str) -> Vec<String> {
+    let of_user = |event: &Value| event["type"] == "m.room.member" && event["state_key"] == user;
+    let timeline = by.timeline(room).await;
+    timeline.iter().filter(|event| of_user(event)).map(|event| text(&event["content"]["membership"])).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whose_part_has_ended_has_no_part_in_the_conversation_unless_named_there() {
     let mut world = World::new();

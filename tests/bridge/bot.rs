@@ -194,3 +194,40 @@ async fn in_rooms_of_people(world: &World, anna: &Person, bob: &Person) {
     let levels = anna.get(&format!("v3/rooms/{}/state/m.room.power_levels/", encode(&own))).await;
     assert!(levels["users"][bot()].is_null(), "{levels}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bot_shows_itself_as_the_settings_say() {
+    let mut world = World::new();
+    // It starts without a homeserver, and is named when that comes.
+    world.start_bridge().await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let bot = world.bot();
+    let profile = format!("v3/profile/{}", encode(&bot.user_id));
+    let shown = async |name: &str, avatar: Option<&str>| {
+        until("the bot shows itself", || async {
+            let profile = bot.try_get(&profile).await?;
+            (profile["displayname"] == name && profile["avatar_url"].as_str() == avatar).then_some(())
+        })
+        .await;
+    };
+    shown("FHIR-koppeling", None).await;
+    world.kill_bridge();
+    let picture = format!("mxc://{}/zorgbot", SERVER);
+    world.settings.push(("FHIR_BRIDGE_ENGINE__BOT_NAME", "Zorgbot".to_owned()));
+    world.settings.push(("FHIR_BRIDGE_ENGINE__BOT_AVATAR", picture.clone()));
+    world.start_bridge().await;
+    shown("Zorgbot", Some(&picture)).await;
+    // Somebody else named it, and the settings leave that to them.
+    world.kill_bridge();
+    let path = format!("{profile}/displayname");
+    bot.call(Method::PUT, &path, Some(json!({ "displayname": "Van ons" }))).await;
+    world.settings.push(("FHIR_BRIDGE_ENGINE__BOT_NAME", String::new()));
+    world.start_bridge().await;
+    world.connected().await;
+    shown("Van ons", Some(&picture)).await;
+    world.kill_bridge();
+    world.settings.push(("FHIR_BRIDGE_ENGINE__BOT_AVATAR", "https://x/y.png".to_owned()));
+    let output = world.command(&["check-config", "--offline"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("engine.bot_avatar"), "{output:?}");
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenario::{accept, communication, introduce},
-    world::{Person, World, arrived},
+    world::{Person, World, arrived, encode, until},
 };
 
 /// The texts that begin with a word, in the order in which they stand.
@@ -205,4 +205,34 @@ async fn what_a_homeserver_forgot_is_found_below_what_came_later_and_after_a_res
     world.signal_bridge(Signal::CONT);
     settled(&world, &anna, &room, 0, 45).await;
     assert_eq!(communications(&world, "matrix ").await, said);
+}
+
+/// An invitation that was never pushed is found when the homeserver is back, and answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_that_a_homeserver_forgot_is_accepted() {
+    let mut world = World::new();
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    accept(&world, &anna).await;
+    let bot = world.bot().user_id;
+
+    world.kill_bridge();
+    let plan = json!({ "preset": "trusted_private_chat", "is_direct": true, "invite": [bot] });
+    let made = anna.call(reqwest::Method::POST, "v3/createRoom", Some(plan)).await;
+    let chat = made["room_id"].as_str().unwrap();
+    world.kill_homeserver();
+    world.forget_pushes();
+    world.start_homeserver().await;
+    world.start_bridge().await;
+    let member = format!("v3/rooms/{}/state/m.room.member/{}", encode(chat), encode(&bot));
+    until("the bot is in the room", || async { (anna.try_get(&member).await?["membership"] == "join").then_some(()) })
+        .await;
+    anna.say(chat, "help").await;
+    until("the bot answers", || async {
+        anna.texts(chat).await.iter().any(|text| text.contains("who the members are")).then_some(())
+    })
+    .await;
 }

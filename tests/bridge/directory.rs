@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{PATIENT, accept, introduce, request},
+    scenario::{PATIENT, accept, communication, introduce, request},
     world::{Person, SERVER, World, elsewhere, encode, until},
 };
 
@@ -95,6 +95,127 @@ async fn people_are_found_in_a_directory_elsewhere() {
     .await;
 
     look_up(&world, &anna, &bob).await;
+}
+
+/// A number of a citizen, as a canary: it must be in no log, no state and on no page.
+const BSN: &str = "999911120";
+
+fn by_number(system: &str, value: &str) -> Value {
+    json!({ "identifier": { "system": system, "value": value } })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_who_are_named_by_number_alone_take_part() {
+    if elsewhere().is_some() {
+        return; // The directory of this test is a second embedded endpoint.
+    }
+    let (mut world, mut directory) = (World::new(), World::new());
+    world.settings = vec![
+        ("FHIR_BRIDGE_DIRECTORY__BASE", format!("http://127.0.0.1:{}/fhir", directory.bridge_port)),
+        ("FHIR_BRIDGE_DIRECTORY__CACHE_SECONDS", "1".to_owned()),
+        ("FHIR_BRIDGE_ENGINE__TRIES", "1".to_owned()),
+    ];
+    directory.start_bridge().await;
+    world.start_bridge().await;
+    introduce(&world).await;
+    let mut anna = crate::scenario::practitioner("Anna", &format!("@anna:{SERVER}"));
+    anna["identifier"] = json!([{ "system": UZI, "value": "900000001" }]);
+    world.put(anna).await;
+    let bob = format!("@bob:{SERVER}");
+    register(&directory, "bob", "Bob Jansen", "900000002", &bob).await;
+    world
+        .put(json!({ "resourceType": "RelatedPerson", "id": "Kees", "patient": { "reference": "Patient/Patient-1" },
+            "name": [{ "text": "Kees Groot" }], "identifier": [{ "system": "urn:oid:2.16.840.1.113883.2.4.6.3",
+            "value": BSN }] }))
+        .await;
+    // Anna by her card, spelt as an OID; Bob, whom only the directory knows; Kees, who has the patient's number by
+    // mistake, by type; an organisation that nobody knows yet.
+    let mut kees = by_number("http://fhir.nl/fhir/NamingSystem/bsn", BSN);
+    kees["type"] = json!("RelatedPerson");
+    let mut team = crate::scenario::team(&[]);
+    let members = [
+        by_number("urn:oid:2.16.528.1.1007.3.1", "900000001"),
+        by_number(UZI, "900000002"),
+        kees.clone(),
+        by_number(URA, "00002222"),
+    ];
+    team["participant"] = members.map(|member| json!({ "member": member })).into_iter().collect();
+    let team = world.put(team).await;
+    let mut said = communication("m1", "Ik heb een nummer.");
+    said["sender"] = kees;
+    world.put(said).await;
+    let mut nobody = communication("m2", "Wie ben ik?");
+    nobody["sender"] = by_number("http://fhir.nl/fhir/NamingSystem/bsn", "999990019");
+    world.put(nobody).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let (anna, bob) = (world.person("anna").await, world.person("bob").await);
+    let (space, room) = accept(&world, &anna).await;
+
+    // Everybody who is known takes part; what a known person says is theirs.
+    until("Bob is invited", || async { (membership(&world, &space, &bob.user_id).await? == "invite").then_some(()) })
+        .await;
+    let kees = format!("@_fhir_bridge_relatedperson-_kees:{SERVER}");
+    assert_eq!(membership(&world, &space, &kees).await.as_deref(), Some("join"));
+    until("Kees speaks", || async {
+        anna.timeline(&room)
+            .await
+            .into_iter()
+            .find(|event| event["content"]["body"] == "Ik heb een nummer." && event["sender"] == kees.as_str())
+    })
+    .await;
+    bob.join(&room).await;
+    bob.say(&room, "Ik sta in het adresboek.").await;
+    let sender = until("what Bob says names him by number", || async {
+        let found = world.search("Communication?part-of=CommunicationRequest/t1").await;
+        Some(found.into_iter().find(|found| found["payload"][0]["contentString"] == "Ik sta in het adresboek.")?["sender"].clone())
+    })
+    .await;
+    assert_eq!(sender["identifier"], json!({ "system": UZI, "value": "900000002" }));
+    assert_eq!((&sender["type"], &sender["reference"]), (&json!("Practitioner"), &Value::Null));
+    let tasks = "Task?based-on=CommunicationRequest/t1&owner:identifier=";
+    let tasks = format!("{tasks}{}%7C900000002", encode(UZI));
+    until("Bob has a Task", || async { (world.search(&tasks).await.len() == 1).then_some(()) }).await;
+
+    // Who is not known is said by system, never by number.
+    let status = until("two are parked", || async {
+        let status = world.output(&["status"]);
+        status.contains("2 parked").then_some(status)
+    })
+    .await;
+    assert!(status.contains(&format!("no Organization is known by the identifier that is given in the system {URA}")));
+    assert!(status.contains("the sender: no Patient or RelatedPerson is known by"), "{status}");
+    assert!(!anna.texts(&room).await.contains(&"Wie ben ik?".to_owned()));
+    // They come to be known: the organisation takes part by itself, and nothing of it stays parked.
+    world
+        .put(json!({ "resourceType": "Organization", "id": "kade", "name": "De Kade",
+            "identifier": [{ "system": URA, "value": "00002222" }] }))
+        .await;
+    let kade = format!("@_fhir_bridge_organization-kade:{SERVER}");
+    until("the organisation takes part", || async {
+        (membership(&world, &space, &kade).await? == "join" && world.output(&["status"]).contains("1 parked"))
+            .then_some(())
+    })
+    .await;
+    // Of two with one number nobody is taken for the other.
+    for id in ["p1", "p2"] {
+        world
+            .put(json!({ "resourceType": "Patient", "id": id, "identifier": [{
+                "system": "http://fhir.nl/fhir/NamingSystem/bsn", "value": "999990019" }] }))
+            .await;
+    }
+    world.output(&["retry"]);
+    let several = || async { world.output(&["status"]).contains("more than one Patient").then_some(()) };
+    until("there are several", several).await;
+
+    // Nothing was written into the team, and no number of a citizen got out.
+    assert_eq!(world.get("CareTeam/Team-1").await.unwrap()["meta"]["versionId"], team["meta"]["versionId"]);
+    for (room, whole) in [(&space, anna.state(&space).await), (&room, anna.state(&room).await)] {
+        let whole = json!(whole).to_string();
+        assert!(!whole.contains(BSN) && !whole.contains("999990019"), "{room}: {whole}");
+    }
+    let log = world.log() + &status;
+    assert!(!log.contains(BSN) && !log.contains("999990019"), "{log}");
 }
 
 /// Look-ups from an ordinary client.

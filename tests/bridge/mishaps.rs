@@ -289,3 +289,55 @@ async fn tokens_are_changed_and_clocks_are_set() {
     arrives(&anna, &room, "Van straks.").await;
     assert!(world.output(&["status"]).contains("0 parked"));
 }
+
+/// What the database refuses for good holds up nobody: it is parked with the reason, and a part that was done is not done
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_refuses_is_parked_and_named() {
+    let mut world = World::new();
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (_, room) = accept(&world, &anna).await;
+    let database = rusqlite::Connection::open(world.path("state").join("bridge.sqlite")).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+    database
+        .execute_batch(
+            "CREATE TRIGGER a BEFORE DELETE ON work WHEN old.payload LIKE '%Ongehoord%' BEGIN SELECT RAISE(ABORT, 'a'); END;
+             CREATE TRIGGER b BEFORE INSERT ON event WHEN new.event_id = '$b' BEGIN SELECT RAISE(ABORT, 'b'); END;",
+        )
+        .unwrap();
+
+    // It is said, but that it was said cannot be stored.
+    world.put(communication("m1", "Ongehoord")).await;
+    world.put(communication("m2", "Gewoon")).await;
+    arrives(&anna, &room, "Gewoon").await;
+    let status = world.output(&["status"]);
+    assert!(status.contains("1 parked") && status.contains("the database refused"), "{status}");
+
+    // A transaction with an event that cannot be stored.
+    let event = |id: &str, text: &str| {
+        json!({ "type": "m.room.message", "event_id": id, "room_id": room, "sender": anna.user_id,
+            "origin_server_ts": 4_000_000_000_000_u64, "content": { "msgtype": "m.text", "body": text } })
+    };
+    let events = json!([event("$a", "Voor"), event("$b", "Onmogelijk"), event("$c", "Na")]);
+    assert_eq!(world.push(1, events).await, StatusCode::OK);
+    written(&world, "Voor").await;
+    written(&world, "Na").await;
+    let named = until("the event is named", || async {
+        let status = world.output(&["status"]);
+        status.contains("2 parked").then_some(status)
+    })
+    .await;
+    assert!(named.contains("refused the event $b") && !named.contains("Onmogelijk"), "{named}");
+
+    database.execute_batch("DROP TRIGGER a; DROP TRIGGER b;").unwrap();
+    world.output(&["retry"]);
+    until("only the event is parked", || async { world.output(&["status"]).contains("1 parked").then_some(()) }).await;
+    world.put(communication("m3", "Tot slot")).await;
+    arrives(&anna, &room, "Tot slot").await;
+    let texts = anna.texts(&room).await;
+    assert_eq!(texts.iter().filter(|text| *text == "Ongehoord").count(), 1, "{texts:?}");
+}

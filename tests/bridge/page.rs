@@ -138,6 +138,115 @@ async fn a_page_that_others_reach_needs_a_token() {
     assert_eq!(browser.get("/").bearer_auth(CLERK).send().await.unwrap().status(), StatusCode::OK);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_are_compared_and_repaired_from_the_page() {
+    let mut world = World::new();
+    world.settings.push(("FHIR_BRIDGE_ENGINE__TRIES", "1".to_owned()));
+    viewers(&mut world);
+    world.start_bridge().await;
+    introduce(&world).await;
+    world.put(communication("m1", "Alles goed.")).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (_, room) = accept(&world, &anna).await;
+    let browser = Browser::new(&world);
+
+    // What is parked because nobody knew its sender is missing in Matrix.
+    let uzi = "http://fhir.nl/fhir/NamingSystem/uzi-nr-pers";
+    let missing = async |id: &str, number: &str| {
+        let mut missing = communication(id, "Nu pas gehoord.");
+        missing["sender"] = json!({ "identifier": { "system": uzi, "value": number } });
+        world.put(missing).await;
+        until("it is parked", || async { world.output(&["status"]).contains("1 parked").then_some(()) }).await;
+        world
+            .put(json!({ "resourceType": "Practitioner", "id": format!("Dr-{number}"), "name": [{ "text": "Dr" }],
+                "identifier": [{ "system": uzi, "value": number }] }))
+            .await;
+    };
+    missing("m2", "900000009").await;
+
+    // Only who may, and only from the page itself.
+    let anonymous = browser.page("/threads/t1").await;
+    assert!(!anonymous.contains("/compare\"") && anonymous.contains("Sign in to compare"), "{anonymous}");
+    assert!(!browser.page("/").await.contains("action=\"/comparisons\""));
+    for (path, token, status) in [
+        ("/threads/t1/compare", None, StatusCode::FORBIDDEN),
+        ("/threads/t1/compare", Some(CLERK), StatusCode::FORBIDDEN),
+        ("/comparisons", Some(CLERK), StatusCode::FORBIDDEN),
+        ("/comparisons", Some("nonsense"), StatusCode::UNAUTHORIZED),
+    ] {
+        let request = browser.post(path, &[]);
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        assert_eq!(request.send().await.unwrap().status(), status, "{path} {token:?}");
+    }
+    let mark = field(&browser.page("/sign-in").await, "mark");
+    let signed_in = browser.post("/sign-in", &[("mark", &mark), ("token", NURSE)]).send().await.unwrap();
+    let cookie = header_of(&signed_in, header::SET_COOKIE).split(';').next().unwrap().to_owned();
+    let as_nurse =
+        async |path: &str| browser.get(path).header("cookie", &cookie).send().await.unwrap().text().await.unwrap();
+    let press = async |path: &str, mark: &str, origin: &str| {
+        let form = [("mark", mark)];
+        browser.post(path, &form).header("cookie", &cookie).header("origin", origin).send().await.unwrap()
+    };
+    let mark = field(&as_nurse("/threads/t1").await, "mark");
+    for (mark, origin) in [("AAAA", browser.base.as_str()), (&mark, "http://evil.example")] {
+        let refused = press("/threads/t1/compare", mark, origin).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{mark} {origin}");
+    }
+    assert!(!world.log().contains("compared from the web page"));
+    assert_eq!(press("/threads/a%20b/compare", &mark, &browser.base).await.status(), StatusCode::NOT_FOUND);
+
+    // One conversation: the answer is the page of what was found, and it is repaired.
+    let done = press("/threads/t1/compare", &mark, &browser.base).await;
+    assert_eq!(
+        (done.status(), header_of(&done, header::LOCATION)),
+        (StatusCode::SEE_OTHER, "/comparisons/1".to_owned())
+    );
+    let page = as_nurse("/comparisons/1").await;
+    assert!(
+        page.contains("Differences: 1") && page.contains("Communication/m2") && page.contains("only in FHIR"),
+        "{page}"
+    );
+    assert!(page.contains(">done<") && page.contains("/threads/t1"), "{page}");
+    until("what was missing is said", || async {
+        anna.texts(&room).await.contains(&"Nu pas gehoord.".to_owned()).then_some(())
+    })
+    .await;
+    until("the page says so", || async { as_nurse("/comparisons/1").await.contains(">repaired<").then_some(()) }).await;
+
+    // Everything, in the background; there is one such comparison at a time.
+    world.output(&["retry"]);
+    until("nothing is parked", || async { world.output(&["status"]).contains("0 parked").then_some(()) }).await;
+    missing("m3", "900000010").await;
+    let overview = as_nurse("/").await;
+    assert!(overview.contains("action=\"/comparisons\""), "{overview}");
+    let done = press("/comparisons", &field(&overview, "mark"), &browser.base).await;
+    assert_eq!(header_of(&done, header::LOCATION), "/comparisons/2");
+    let page = until("everything was compared", || async {
+        let page = as_nurse("/comparisons/2").await;
+        page.contains(">done<").then_some(page)
+    })
+    .await;
+    assert!(
+        page.contains("Differences: 1") && page.contains("Communication/m3") && page.contains("everything"),
+        "{page}"
+    );
+    assert!(as_nurse("/").await.contains("href=\"/comparisons/2\""));
+    // What is compared is numbers and states, for everybody who sees the page.
+    let anonymous = browser.page("/comparisons/2").await;
+    assert!(anonymous.contains("Communication/m3") && !anonymous.contains("gehoord"), "{anonymous}");
+    for path in ["/comparisons/99", "/comparisons/-1"] {
+        assert!(browser.get(path).send().await.unwrap().status().is_client_error(), "{path}");
+    }
+
+    // A side that is away is said to be so, and nothing is a difference.
+    world.kill_homeserver();
+    let done = press("/threads/t1/compare", &mark, &browser.base).await;
+    let page = as_nurse(&header_of(&done, header::LOCATION)).await;
+    assert!(page.contains("not finished") && page.contains("Differences: 0"), "{page}");
+}
+
 /// Sets up the two viewers.
 fn viewers(world: &mut World) {
     let path = world.path("viewers.toml");

@@ -79,7 +79,9 @@ impl World {
 
     /// The program with this world's settings in its environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fhir-bridge"));
+        // A long campaign goes on with the program that it began with, while another one is built.
+        let program = std::env::var_os("BRIDGE_TEST_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_fhir-bridge").into());
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("state"))

@@ -95,6 +95,31 @@ test("without JavaScript everything is read, and parked work put back", async ()
   assert.equal(await page.getByText("kwaad").count(), 0);
 });
 
+test("without JavaScript one conversation is compared, with it everything", async () => {
+  const plain = await open({ javaScriptEnabled: false, locale: "en-GB" });
+  await plain.goto(`${bridge.page}/threads/t1`);
+  await plain.getByRole("button", { name: "Compare and repair this conversation" }).click();
+  await plain.waitForURL(/\/comparisons\/\d+$/);
+  assert.equal(await plain.locator("#progress").textContent(), "done");
+  await plain.getByRole("heading", { name: "Differences: 1" }).waitFor();
+  const row = plain.locator("tbody tr");
+  assert.match(await row.textContent(), /no room.*CommunicationRequest\/t1.*put to work/);
+
+  const page = await open();
+  await page.goto(bridge.page);
+  await page.getByRole("button", { name: "Vergelijk en herstel alles" }).click();
+  await page.waitForURL(/\/comparisons\/\d+$/);
+  // Team and conversation have no room while there is no homeserver; the page follows by itself.
+  await page.getByRole("heading", { name: "Verschillen: 2" }).waitFor();
+  await page.locator("#progress", { hasText: "klaar" }).waitFor();
+  if (process.env.PAGE_SCREENSHOT) {
+    await page.screenshot({ path: process.env.PAGE_SCREENSHOT.replace(".png", "-compared.png"), fullPage: true });
+  }
+  await page.getByRole("link", { name: "Overzicht" }).click();
+  await page.getByRole("link", { name: "klaar" }).click();
+  await page.getByRole("heading", { name: "Verschillen: 2" }).waitFor();
+});
+
 test("whoever signs in sees texts, as texts", async () => {
   const page = await open();
   await page.goto(`${guarded.page}/threads/t1`);
@@ -133,7 +158,7 @@ test("a page of another site cannot put work back", async () => {
 
 test("keyboard and narrow screens find their way", async () => {
   const page = await open({ viewport: { width: 360, height: 640 } });
-  for (const path of ["/", "/organisations", "/teams", "/threads", "/threads/t1", "/queue"]) {
+  for (const path of ["/", "/organisations", "/teams", "/threads", "/threads/t1", "/queue", "/comparisons/1"]) {
     await page.goto(`${bridge.page}${path}`);
     assert.equal(await page.locator("h1").count(), 1, path);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

@@ -1,5 +1,6 @@
 # What must be true of evaluated systems, as sentences that are true or false. Here is what VM tests without nested
-# containers cannot show: how the host and the containers of a whole network on one host fit together.
+# containers cannot show: how the host and the containers of a whole network on one host wait for each other, and what
+# of the host is in the containers.
 { lib, evaluate }:
 let
   host = evaluate { services.care-federation.network.enable = true; };
@@ -10,8 +11,93 @@ let
   synapse = container: container.config.systemd.services.matrix-synapse.serviceConfig;
   credential = "appservice-fhir-bridge.yaml:${registration}";
   maker = host.systemd.services.fhir-bridge-registration;
+
+  rust = lib.filter (path: lib.hasSuffix ".rs" (toString path));
+  # What the library's tests read from the repository: `env!("CARGO_MANIFEST_DIR")).join("tests/examples")`.
+  read = lib.concatMap (
+    path:
+    lib.concatMap (found: lib.optional (lib.isList found) (lib.head found)) (
+      builtins.split "CARGO_MANIFEST_DIR\"\\)\\)\\.join\\(\"([^\"]+)\"" (builtins.readFile path)
+    )
+  ) (rust (lib.filesystem.listFilesRecursive ../../src));
+  package = builtins.readFile ../../nix/package.nix;
+  # The settings of the bridge that name files, as its source declares them: `pub token_file: Option<PathBuf>,`.
+  declaredFiles = lib.unique (
+    lib.concatMap
+      (
+        path:
+        lib.concatMap (found: lib.optional (lib.isList found) (lib.head found)) (
+          builtins.split "pub ([a-z_]+_file): [^,]*PathBuf" (builtins.readFile path)
+        )
+      )
+      (
+        rust (
+          lib.concatMap lib.filesystem.listFilesRecursive [
+            ../../src/bridge
+            ../../src/fhir
+            ../../src/matrix
+            ../../src/service
+          ]
+        )
+      )
+  );
+  publicFiles = [ "ca_file" ];
+  leaf = setting: lib.last (lib.splitString "." setting);
 in
 {
+  "what the library's tests read is in the package's source" =
+    read != [ ]
+    && lib.all (
+      path:
+      lib.any
+        (
+          length:
+          lib.hasInfix "../${lib.concatStringsSep "/" (lib.take length (lib.splitString "/" path))}\n" package
+        )
+        [
+          1
+          2
+          3
+        ]
+    ) read;
+
+  "every kind of file that a setting of the bridge names is a credential or public" =
+    let
+      ours = lib.filter (lib.hasSuffix "_file") (map leaf bridge.secretFiles) ++ publicFiles;
+    in
+    lib.sort lib.lessThan (lib.unique ours) == lib.sort lib.lessThan declaredFiles;
+
+  "secrets of the bridge are credentials of its unit, and its settings name them" =
+    let
+      config = evaluate {
+        services.care-federation.bridge = {
+          enable = true;
+          registrationFile = "/etc/secrets/registration.yaml";
+          fhirServer.hookSecretFile = "/etc/secrets/fhir-hook-secret";
+          directory.keyFile = "/etc/secrets/directory-smart.pem";
+          settings = {
+            fhir.server = {
+              base = "https://fhir.example.nl/r4";
+              hook_url = "https://bridge.vvt.example/fhir-hook";
+            };
+            directory.base = "https://directory.example.nl/fhir";
+          };
+        };
+      };
+      given = "/run/credentials/fhir-bridge.service";
+    in
+    config.systemd.services.fhir-bridge.serviceConfig.LoadCredential == [
+      "directory-key.pem:/etc/secrets/directory-smart.pem"
+      "fhir-hook-secret:/etc/secrets/fhir-hook-secret"
+      "registration.yaml:/etc/secrets/registration.yaml"
+    ]
+    &&
+      config.services.care-federation.bridge.secretSettings == {
+        registration = "${given}/registration.yaml";
+        fhir.server.hook_secret_file = "${given}/fhir-hook-secret";
+        directory.smart.key_file = "${given}/directory-key.pem";
+      };
+
   "one host: the bridge serves FHIR on loopback, and the homeserver alone on the containers' network" =
     bridge.settings.listen == [ "127.0.0.1:1234" ]
     && bridge.settings.admin == [ "127.0.0.1:1235" ]

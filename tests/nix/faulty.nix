@@ -268,6 +268,59 @@ in
     settings = bridge { settings.registration = "${inStore}"; };
     says = "settings.registration is ${inStore}: that is in the Nix store";
   };
+  bridge-registration-by-setting = {
+    settings = bridge { settings.registration = "/etc/secrets/registration.yaml"; };
+    says = "the homeserver would not be given that file";
+  };
+  bridge-secret-twice = {
+    settings = bridge {
+      tokensFile = "/etc/secrets/fhir-clients.toml";
+      settings.fhir.tokens_file = "/etc/secrets/other-clients.toml";
+    };
+    says = "settings.fhir.tokens_file and services.care-federation.bridge.tokensFile are both set";
+  };
+  bridge-password-for-nobody = {
+    settings = bridge { databasePasswordFile = "/etc/secrets/fhir-bridge-database"; };
+    says = "there is no PostgreSQL server to show it to";
+  };
+  hook-secret-in-store = {
+    settings = bridge {
+      fhirServer.hookSecretFile = inStore;
+      settings.fhir.server = {
+        base = "https://fhir.example.nl/r4";
+        hook_url = "https://bridge.example.nl/fhir-hook";
+      };
+    };
+    says = "fhirServer.hookSecretFile is ${inStore}: that is in the Nix store";
+  };
+  hook-secret-in-store-by-setting = {
+    settings = bridge {
+      settings.fhir.server = {
+        base = "https://fhir.example.nl/r4";
+        hook_url = "https://bridge.example.nl/fhir-hook";
+        hook_secret_file = "${inStore}";
+      };
+    };
+    says = "settings.fhir.server.hook_secret_file is ${inStore}: that is in the Nix store";
+  };
+  hook-secret-for-no-hook = {
+    settings = bridge {
+      fhirServer.hookSecretFile = "/etc/secrets/fhir-hook-secret";
+      settings.fhir.server.base = "https://fhir.example.nl/r4";
+    };
+    says = "Write services.care-federation.bridge.settings.fhir.server.hook_url";
+  };
+  directory-credentials-for-nobody = {
+    settings = bridge { directory.tokenFile = "/etc/secrets/directory-token"; };
+    says = "there is no care directory elsewhere to show them to";
+  };
+  directory-token-in-store = {
+    settings = bridge {
+      directory.tokenFile = inStore;
+      settings.directory.base = "https://directory.example.nl/fhir";
+    };
+    says = "bridge.directory.tokenFile is ${inStore}: that is in the Nix store";
+  };
   key-without-certificate = {
     settings = proxy { servers.vvt.certificate = null; };
     says = "has a key without its certificate. Write both.";

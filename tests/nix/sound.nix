@@ -147,6 +147,11 @@ in
     fhirServer = {
       certificateFile = "/etc/secrets/fhir-client.pem";
       keyFile = "/etc/secrets/fhir-smart.pem";
+      hookSecretFile = "/etc/secrets/fhir-hook-secret";
+    };
+    directory = {
+      tokenFile = "/etc/secrets/directory-token";
+      certificateFile = "/etc/secrets/directory-client.pem";
     };
     settings = {
       url = "http://10.0.0.5:1234";
@@ -157,8 +162,10 @@ in
       };
       fhir.server = {
         base = "https://fhir.example.nl/r4";
+        hook_url = "https://bridge.vvt.example/fhir-hook";
         smart.client_id = "fhir-bridge";
       };
+      directory.base = "https://directory.example.nl/fhir";
     };
   };
 }

@@ -1,20 +1,13 @@
 # Needs a full NixOS build: a machine with containers in it, which nixtest cannot nest.
-# The whole network on one machine, as the template `network` has it.
-{ programs, pkgs, ... }:
+# The whole network on one machine. The test one-host has the same machine with its containers beside it.
+{ lib, pkgs, ... }:
 {
-  nodes.machine = {
-    services.care-federation.network = {
-      enable = true;
-      trial = true;
-      homeservers.database = "sqlite";
-    };
-    environment.systemPackages = [ programs.federation-lab-unwrapped ];
-    virtualisation = {
-      memorySize = 4096;
-      cores = 2;
-      diskSize = 8192;
-      # The containers' system is part of the machine's own.
-      additionalPaths = [ pkgs.matrix-synapse ];
-    };
-  };
+  imports = [ ./common/one-host.nix ];
+  # The containers' system is part of the machine's own.
+  nodes.machine.virtualisation.additionalPaths = [ pkgs.matrix-synapse ];
+  testScript = lib.concatMapStrings builtins.readFile [
+    ./common/prelude.py
+    ./common/one-host.py
+    ./single-host.py
+  ];
 }

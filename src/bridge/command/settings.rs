@@ -144,6 +144,10 @@ impl Settings {
         if self.engine.lease_seconds < 3 {
             return refuse("engine.lease_seconds: expected 3 or more");
         }
+        let is_picture = |avatar: &String| ruma::OwnedMxcUri::from(avatar.as_str()).is_valid();
+        if !self.engine.bot_avatar.as_ref().is_none_or(is_picture) {
+            return refuse("engine.bot_avatar: expected mxc://server/id");
+        }
         self.database.check()?;
         if self.engine.poll_seconds == 0 {
             return refuse("engine.poll_seconds: expected 1 or more");

@@ -1,38 +1,20 @@
 //! Where the care directory is, and how long its answers count.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::fhir::client::settings::{Settings as Server, reaching};
 
-use crate::fhir::client::settings::{Settings as Server, Smart};
-
-/// Where the care directory is. Without a `base`, the bridge's own FHIR server is the directory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The base address of a directory elsewhere, `https://directory.example.nl/fhir`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base: Option<String>,
-    /// A file that holds a bearer token. Read again for each request, so it can be renewed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_file: Option<PathBuf>,
-    /// A PEM file with a client certificate, its chain, and its key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificate_file: Option<PathBuf>,
-    /// A PEM file with the only authorities to trust; without it, those of the system.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-    /// Log in by SMART backend services.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub smart: Option<Smart>,
-    /// How long an answer may take, in seconds.
-    pub timeout_seconds: u64,
-    /// How often a question is asked before it counts as failed.
-    pub attempts: u32,
-    /// How long an answer of a directory elsewhere counts, in seconds.
-    pub cache_seconds: u64,
-    /// How many answers are remembered.
-    pub cache_entries: usize,
+reaching! {
+    /// Where the care directory is. Without a `base`, the bridge's own FHIR server is the directory.
+    pub struct Settings {
+        /// The base address of a directory elsewhere, `https://directory.example.nl/fhir`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub base: Option<String>,
+        /// How long an answer of a directory elsewhere counts, in seconds.
+        pub cache_seconds: u64,
+        /// How many answers are remembered.
+        pub cache_entries: usize,
+    }
 }
 
 impl Default for Settings {
@@ -56,20 +38,37 @@ impl Default for Settings {
 impl Settings {
     /// How to reach the directory elsewhere, if there is one.
     pub fn server(&self) -> Option<Server> {
-        Some(Server {
-            base: self.base.clone()?,
-            token_file: self.token_file.clone(),
-            certificate_file: self.certificate_file.clone(),
-            ca_file: self.ca_file.clone(),
-            smart: self.smart.clone(),
-            timeout_seconds: self.timeout_seconds,
-            attempts: self.attempts,
-            ..Server::default()
-        })
+        self.base.as_deref().map(|base| self.reaching(base))
     }
 
     /// How long an answer counts.
     pub fn cached_for(&self) -> Duration {
         Duration::from_secs(self.cache_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::settings::parse_toml;
+
+    #[test]
+    fn the_ways_to_reach_a_directory_are_those_of_a_fhir_server() {
+        let text = "base = \"https://x/fhir\"\ntoken_file = \"t\"\ncache_seconds = 5\n";
+        let settings: Settings = parse_toml(text, "f").unwrap();
+        let server = settings.server().unwrap();
+        assert_eq!((server.base.as_str(), server.timeout_seconds, server.attempts), ("https://x/fhir", 10, 2));
+        assert_eq!(server.token_file, settings.token_file);
+        assert_eq!((settings.cached_for(), Settings::default().server()), (Duration::from_secs(5), None));
+        // What is wrong is told by key and line, of common keys as of own ones.
+        for (text, wanted) in [
+            ("base = \"x\"\nattempts = \"two\"\n", "f:2: attempts"),
+            ("\n\ncache_entries = true\n", "f:3: cache_entries"),
+            ("ca_fil = \"x\"\n", "f:1: ca_fil"),
+            ("hook_url = \"x\"\n", "f:1: hook_url"),
+        ] {
+            let failure = parse_toml::<Settings>(text, "f").unwrap_err().to_string();
+            assert!(failure.starts_with(wanted), "{failure}");
+        }
     }
 }

@@ -1,24 +1,55 @@
 //! Who takes part, as time goes by: people who join or leave a team's space in Matrix, periods that begin or end, and
 //! receipts of the time in which the bridge was away.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
+use ruma::{OwnedUserId, RoomId};
 use serde_json::Value;
 use tracing::{debug, info};
 
 use super::{Done, Engine, Trouble, room_id, user_id, work};
 use crate::{
     bridge::{
-        identity::{Instance, Kind},
+        identity::{Instance, Kind, Names},
         mapping::thread,
-        store::{Change, NewWork, Side, now},
+        store::{Change, Millis, NewWork, Side, now},
     },
     fhir::{
         resources::{CareTeam, Resource},
         server::Condition,
     },
-    matrix::{intent::Membership, transaction::Outline},
+    matrix::{
+        intent::{Member, Membership},
+        transaction::Outline,
+    },
+    service::trace::Trace,
 };
+
+/// A space that its team follows, as it was at one moment.
+pub(super) struct Followed {
+    /// Who was what to it.
+    pub(super) present: Vec<Member>,
+    /// When FHIR last said who belongs to the team.
+    pub(super) written: Millis,
+    /// Those whose coming or going the team may not know of yet.
+    unfollowed: HashSet<OwnedUserId>,
+}
+
+// === impl Followed ===
+
+impl Followed {
+    /// Whether people have changed what somebody is to the space, and FHIR has not heard of it. Whom people have invited
+    /// is waited for.
+    pub(super) fn is_news(&self, member: &Member, names: &Names) -> bool {
+        let is_ahead = || member.since > self.written || self.unfollowed.contains(&member.user_id);
+        !names.is_ours(member.by.as_str()) && (member.membership == Membership::Invite || is_ahead())
+    }
+
+    /// Whether something happened that nobody has told the bridge of yet, or that is still to be followed.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unfollowed.is_empty()
+    }
+}
 
 // === impl Engine ===
 
@@ -44,7 +75,7 @@ impl Engine {
             Membership::Invite | Membership::Knock => return Ok(Vec::new()),
         };
         let Some(resource) = self.resource_of(&team).await? else { return Ok(Vec::new()) };
-        let mut care_team: CareTeam = resource.to()?;
+        let mut care_team = self.team_in(&resource).await?;
         // A homeserver whose clock goes ahead must not put them into the future.
         let at = event.get("origin_server_ts").and_then(Value::as_i64).unwrap_or(i64::MAX).min(now());
         let changed = match joins {
@@ -52,11 +83,43 @@ impl Engine {
             false => thread::leave(&mut care_team, &person, at),
         };
         if changed {
+            // Who is named by number stays so.
+            let before: CareTeam = resource.to()?;
+            for (participant, before) in care_team.participant.iter_mut().zip(before.participant) {
+                participant.member = before.member;
+            }
             let version = resource.version().unwrap_or_default();
             self.fhir.update(Resource::of(&care_team), Condition::VersionIs(version)).await?;
             info!(%team, joins, "a care team follows its space");
         }
         Ok(Vec::new())
+    }
+
+    /// A space that its team follows, and the team as it is.
+    ///
+    /// Somebody may rewrite the team between a coming or going and its being followed, and cannot know of it. So a member
+    /// event that was not taken in, or whose work is not done, is news whatever the time says. What is followed by then
+    /// is in the team, because that is read last.
+    pub(super) async fn followed(
+        &self,
+        team: &Instance,
+        space: &RoomId,
+    ) -> Result<Option<(Followed, CareTeam)>, Trouble> {
+        let present = self.homeserver.bot().members(space).await?;
+        let by_people = |member: &&Member| !self.names.is_ours(member.by.as_str());
+        let events = present.iter().filter(by_people).map(|member| member.event_id.to_string()).collect();
+        let unknown: HashSet<String> = self.store.unknown_events(events).await?.into_iter().collect();
+        let is_unknown = |member: &&Member| unknown.contains(member.event_id.as_str());
+        let mut unfollowed: HashSet<OwnedUserId> =
+            present.iter().filter(is_unknown).map(|member| member.user_id.clone()).collect();
+        for payload in self.store.work_of(Side::Fhir, space.as_str(), "member").await? {
+            let event: Value = serde_json::from_str(Trace::unstamp(&payload).1)?;
+            let user = event.get("state_key").and_then(Value::as_str);
+            unfollowed.extend(user.and_then(|user| OwnedUserId::try_from(user).ok()));
+        }
+        let Some(resource) = self.resource_of(team).await? else { return Ok(None) };
+        let written = resource.last_updated().and_then(|written| written.millis()).unwrap_or_default();
+        Ok(Some((Followed { present, written, unfollowed }, resource.to()?)))
     }
 
     /// The look at a team when the next period of a participant begins or ends.

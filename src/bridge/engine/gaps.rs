@@ -19,14 +19,14 @@ use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{Done, Engine, Trouble, room_id};
+use super::{Done, Engine, Trouble, room_id, work};
 use crate::{
     bridge::{
         identity::Kind,
         store::{Change, NewWork, Side, now},
     },
     matrix::{
-        Event,
+        Error, Event,
         intent::{Direction, Format},
     },
 };
@@ -37,6 +37,8 @@ const FIRST_PAGE: u32 = 20;
 const PAGE: u32 = 200;
 /// Pages that are read back at most in one look.
 const PAGES: usize = 200;
+/// Rooms among which invitations are asked for: the homeserver tells of all of them at once.
+const INVITED_AMONG: usize = 2000;
 /// Looks in a row while the homeserver still fetches what it lacks itself.
 const LOOKS: u32 = 10;
 
@@ -56,16 +58,40 @@ impl Engine {
     /// Looks at every conversation: after an absence nobody knows what was not pushed.
     pub(super) async fn look_everywhere(&self) -> Result<(), Trouble> {
         let rooms = self.store.rooms().await?;
-        let conversations = rooms.iter().filter(|link| link.place.starts_with(Kind::CommunicationRequest.name()));
-        let mut looks = Vec::new();
-        for link in conversations {
-            looks.push(Change::Soon(self.gap_work(&link.room_id)));
-            looks.push(Change::Soon(self.receipts_work(&link.room_id)?));
+        let mut looks = vec![Change::Soon(work(Side::Matrix, "invitations", "invitations", &())?)];
+        for link in &rooms {
+            let is_conversation = link.place.starts_with(Kind::CommunicationRequest.name());
+            if is_conversation || self.settings.team_follows_space {
+                looks.push(Change::Soon(self.gap_work(&link.room_id)));
+            }
+            if is_conversation {
+                looks.push(Change::Soon(self.receipts_work(&link.room_id)?));
+            }
         }
         for some in looks.chunks(1000) {
             self.commit(some.to_vec()).await?;
         }
         Ok(())
+    }
+
+    /// Takes the invitations of the bridge's own user that are not answered; which ones are known, the store knows.
+    ///
+    /// Ghosts need none of this: they accept when they have something to say.
+    pub(super) async fn catch_up_on_invitations(&self) -> Done {
+        let rooms = self.store.rooms().await?.len();
+        if rooms > INVITED_AMONG {
+            info!(rooms, "the homeserver is not asked for invitations that it did not push: there are too many rooms");
+            return Ok(Vec::new());
+        }
+        let found = match self.homeserver.bot().invitations().await {
+            Ok(found) => found,
+            Err(error @ Error::Unreachable { .. }) => return Err(error.into()),
+            Err(error) => {
+                info!(%error, "the homeserver does not tell of invitations that it did not push");
+                return Ok(Vec::new());
+            }
+        };
+        Ok(found.iter().flat_map(|event| self.take(event)).collect())
     }
 
     /// A look at a room soon: something may be missing.

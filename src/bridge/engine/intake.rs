@@ -19,7 +19,7 @@ use crate::{
         bot,
         identity::Instance,
         mapping::message::Mark,
-        store::{Change, MessageLink, NewWork, Origin, Role, Side, now},
+        store::{Change, MessageLink, NewWork, Origin, Role, Side, StoreError, now},
     },
     matrix::{
         Event, Transaction,
@@ -47,7 +47,11 @@ impl TransactionSink for Intake {
             changes.extend(engine.take_ephemeral(data));
         }
         debug!(events = transaction.events.len(), "a transaction of the homeserver");
-        engine.commit(changes).await.map_err(|error| {
+        let stored = match engine.commit(changes).await {
+            Err(StoreError::Database(error)) if error.is_about_the_work() => engine.take_apart(&transaction).await,
+            stored => stored,
+        };
+        stored.map_err(|error| {
             warn!(%error, "a transaction could not be stored; the homeserver will send it again");
             engine.missed.store(true, Ordering::Relaxed);
             Unavailable("the bridge could not store the transaction".to_owned())
@@ -120,6 +124,31 @@ impl Engine {
         }
         let work = self.work_for(event, outline);
         vec![Change::TakeEvent { event_id, room_id, work }]
+    }
+
+    /// Takes a transaction in piece by piece, because the database refuses something in it and always will: the homeserver
+    /// would send it again for ever, and everything behind it would wait. What is refused is named in parked work.
+    async fn take_apart(&self, transaction: &Transaction) -> Result<(), StoreError> {
+        for event in &transaction.events {
+            match self.commit(self.take(event)).await {
+                Err(StoreError::Database(error)) if error.is_about_the_work() => {
+                    let named =
+                        event.outline().map_or("one that cannot be understood", |outline| outline.event_id.as_str());
+                    warn!(%error, event = named, "an event cannot be stored; it is named in parked work");
+                    self.commit(vec![lost(named)]).await?;
+                }
+                stored => stored?,
+            }
+        }
+        self.commit(self.looks_after(&transaction.events)).await?;
+        for data in &transaction.ephemeral {
+            // A receipt that is refused is the newest one until there is a newer one; it is asked for then.
+            match self.commit(self.take_ephemeral(data)).await {
+                Err(StoreError::Database(error)) if error.is_about_the_work() => warn!(%error, "receipts are refused"),
+                stored => stored?,
+            }
+        }
+        Ok(())
     }
 
     /// A look at a room that the bridge itself has left. It does not do so: somebody deleted the room.
@@ -212,6 +241,14 @@ impl Engine {
             })
             .collect()
     }
+}
+
+/// Work for people to look at, about an event that could not be stored.
+fn lost(event: &str) -> Change {
+    let payload = serde_json::json!({ "event_id": event }).to_string();
+    let lane = "malformed".to_owned();
+    let work = NewWork { side: Side::Fhir, lane, kind: "unstored", payload, delay: Duration::ZERO };
+    Change::Once { key: format!("unstored {event}"), work }
 }
 
 /// Which resource an event of the bridge's own is, by the mark in its content.

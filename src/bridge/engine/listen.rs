@@ -5,7 +5,7 @@ use ruma::{OwnedMxcUri, RoomId};
 use serde_json::Value;
 use tracing::info;
 
-use super::{Done, Engine, Trouble, marks::NewMessage, room_id, speak::Notice, work};
+use super::{Done, Engine, Trouble, marks::NewMessage, notices::Notice, room_id, work};
 use crate::{
     bridge::{
         identity::{Instance, Kind},
@@ -287,7 +287,7 @@ impl Engine {
             let Some(link) = self.store.place_of(space).await? else { continue };
             let Ok(team) = Instance::parse(&link.place) else { continue };
             let Some(resource) = self.resource_of(&team).await? else { continue };
-            let members = thread::members(&resource.to()?, &[], crate::bridge::store::now());
+            let members = thread::members(&self.team_in(&resource).await?, &[], crate::bridge::store::now());
             if members.iter().any(|member| member.person == person) {
                 return Ok(Some((team, person)));
             }
@@ -323,9 +323,7 @@ fn say_missing(room: &RoomId, about: &str, what: &str) -> Result<Change, Trouble
     let text = format!(
         "Dit bericht is niet volledig doorgegeven aan het dossier: {what}. / Not all of this message was passed on to the record: {what}."
     );
-    let notice = Notice { room_id: room.to_string(), text, about: about.to_owned() };
-    let work = work(Side::Matrix, room.as_str(), "notice", &notice)?;
-    Ok(Change::Once { key: format!("notice {about}"), work })
+    Notice::about(room, about, &format!("notice {about}"), text).once()
 }
 
 /// Whether a Communication is to be seen, for those who compare both sides.

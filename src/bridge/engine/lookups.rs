@@ -162,10 +162,10 @@ impl Engine {
             let Some(resource) = self.resource_of(&place).await? else { continue };
             let people: Vec<Instance> = match place.kind() {
                 Kind::CareTeam => {
-                    let members = thread::members(&resource.to()?, &[], crate::bridge::store::now());
+                    let members = thread::members(&self.team_in(&resource).await?, &[], crate::bridge::store::now());
                     members.into_iter().map(|member| member.person).collect()
                 }
-                _ => thread::people(&resource.to()?),
+                _ => thread::people(&self.request_in(&resource).await?),
             };
             for person in people.into_iter().filter(|person| seen.insert(person.clone())) {
                 let matrix_id = self.somebody(&person).await?.profile.matrix_id;

@@ -6,7 +6,7 @@
 //!
 //! A room from which people sent the bridge away is another matter: they had a reason. Its work is parked.
 
-use ruma::{OwnedTransactionId, RoomAliasId, RoomId};
+use ruma::{RoomAliasId, RoomId};
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -17,10 +17,7 @@ use crate::{
         store::{Change, Lease, Need, RoomLink, Side},
     },
     fhir::resources::CommunicationRequest,
-    matrix::{
-        self, Intent,
-        intent::{Membership, Outgoing, content},
-    },
+    matrix::{self, Intent, intent::Membership},
 };
 
 /// What is said first in a room that stands for one that is gone.
@@ -71,8 +68,8 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    /// The first words in a room that stands for one that is gone.
-    pub(super) async fn say_remade(&self, payload: &str) -> Done {
+    /// The first words in a room that stands for one that is gone. `suspect`: they may have been said already.
+    pub(super) async fn say_remade(&self, payload: &str, suspect: bool) -> Done {
         let before: RoomLink = {
             let (place, room_id): (String, String) = serde_json::from_str(payload)?;
             RoomLink { room_id, place }
@@ -80,10 +77,8 @@ impl Engine {
         let Some(link) = self.store.room_of(&before.place).await? else {
             return Err(Trouble::Wait(Need::Room(before.place)));
         };
-        let transaction = OwnedTransactionId::from(format!("remade.{}", before.room_id));
-        let said = Outgoing::message(content::notice(REMADE), &transaction);
-        self.homeserver.bot().send(&room_id(&link.room_id)?, &said).await?;
-        Ok(Vec::new())
+        let name = format!("remade {}", before.room_id);
+        self.announce(&room_id(&link.room_id)?, &name, REMADE, suspect).await
     }
 
     /// Why a user could not say something: banned, they cannot until somebody lifts the ban.

@@ -11,14 +11,14 @@ use crate::{
         identity::Instance,
         mapping::{
             audit::{self, Actor},
-            literal, reading, thread,
+            logical, reading, thread,
         },
         store::{Change, MessageLink, Need, Work, now},
     },
     fhir::{
         id::Key,
         query::Query,
-        resources::{CommunicationRequest, Reference, Resource, ResourceType, Task, TaskStatus},
+        resources::{CommunicationRequest, Identifier, Reference, Resource, ResourceType, Task, TaskStatus},
         server::{Condition, FhirError},
     },
     service::trace,
@@ -109,7 +109,7 @@ impl Engine {
         let Some(key) = Key::parse(&message.resource) else { return Ok(()) };
         let resource = self.fhir.read(key.kind, &key.id).await?;
         let what = resource.versioned_key().map_or(message.resource.clone(), |key| key.to_string());
-        let actor = Actor { who: person.map(|person| literal(person.to_string())), user_id: read.user_id.clone() };
+        let actor = Actor { who: person.map(logical::reference), user_id: read.user_id.clone() };
         let event = audit::read(&actor, &what, read.at, self.names.server());
         let mut event = Resource::of(&event);
         if let Some(trace) = trace::current() {
@@ -140,7 +140,10 @@ impl Engine {
     /// A Task changed in FHIR: what a ghost's person has read there, the ghost has read in Matrix.
     pub(super) async fn apply_task(&self, payload: &str) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let task: Task = resource.to()?;
+        let mut task: Task = resource.to()?;
+        if let Some(owner) = task.owner.as_mut() {
+            self.name(owner).await?;
+        }
         let request = task.based_on.iter().find_map(thread::instance);
         let owner = task.owner.as_ref().and_then(thread::instance).filter(|owner| owner.kind().is_person());
         let (Some(request), Some(owner), Some(key)) = (request, owner, resource.key()) else { return Ok(Vec::new()) };
@@ -220,5 +223,11 @@ impl Engine {
 }
 
 fn task_query(request: &Instance, owner: &Instance) -> Query {
-    Query::new().with("based-on", request.to_string()).with("owner", owner.to_string())
+    let query = Query::new().with("based-on", request.to_string());
+    match logical::number_of(owner) {
+        Some(Identifier { system: Some(system), value: Some(value), .. }) => {
+            query.with_token("owner:identifier", &system, &value)
+        }
+        _ => query.with("owner", owner.to_string()),
+    }
 }

@@ -5,7 +5,9 @@
 //! | [`intake`] | transactions of the homeserver, durable before they are answered |
 //! | [`feed`] | changes of the FHIR server, by cursor |
 //! | [`workers`] | who works on which lane, when it is tried again, when it is parked |
+//! | [`named`] | whom a number means, where nothing else names them |
 //! | [`obey`] | what people ask of the bot |
+//! | [`notices`] | what the bridge itself has to say |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
@@ -28,6 +30,8 @@ mod listen;
 mod lookups;
 mod loss;
 mod marks;
+mod named;
+mod notices;
 mod obey;
 mod people;
 mod places;
@@ -45,7 +49,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
@@ -76,6 +80,8 @@ pub use workers::{Absence, Presence};
 
 /// How often the homeserver is asked whether it is there. It needs longer to start.
 const ASKING: Duration = Duration::from_millis(500);
+/// Longer between two questions, and the homeserver may have been restarted in between: this process stood still.
+const UNWATCHED: Duration = Duration::from_secs(2);
 
 /// How the engine works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +113,11 @@ pub struct Settings {
     pub room_label: String,
     /// What patients are called in Matrix, where their name must not appear.
     pub patient_label: String,
+    /// What the bot is called in Matrix; where it is empty, nothing is set.
+    pub bot_name: String,
+    /// The bot's picture, `mxc://server/id`; without it, none is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bot_avatar: Option<String>,
     /// Largest file that is carried, in bytes.
     pub media_bytes: u64,
 }
@@ -129,6 +140,8 @@ impl Default for Settings {
             space_label: "Zorgteam".to_owned(),
             room_label: "Gesprek".to_owned(),
             patient_label: "Cliënt".to_owned(),
+            bot_name: "FHIR-koppeling".to_owned(),
+            bot_avatar: None,
             media_bytes: 10 << 20,
         }
     }
@@ -260,6 +273,7 @@ impl Engine {
             if presence.absence().is_some() || said.is_none() {
                 let diagnosis = self.homeserver.diagnose().await;
                 if diagnosis.is_fine() {
+                    self.introduce_bot().await;
                     match self.look_everywhere().await {
                         Ok(()) => drop(presence.here()),
                         // It stays away, so that it is asked again.
@@ -279,14 +293,18 @@ impl Engine {
                 }
             }
             if presence.absence().is_none() && self.missed.swap(false, Ordering::Relaxed) {
-                // A transaction was refused; what it held beside events does not come again.
+                // A transaction was refused, and what it held beside events does not come again; or nobody looked.
                 if let Err(trouble) = self.look_everywhere().await {
                     warn!(%trouble, "rooms cannot be searched for missed events now");
                 }
             }
+            let asked = Instant::now();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASKING) => {}
+            }
+            if asked.elapsed() > UNWATCHED {
+                self.missed.store(true, Ordering::Relaxed);
             }
             self.notice_absence().await;
         }

@@ -8,10 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ruma::{OwnedRoomId, OwnedTransactionId, OwnedUserId, RoomId};
-use serde_json::{Map, Value, json};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use serde_json::{Value, json};
 
-use super::{Done, Engine, Trouble, event_id, feed, gaps, room_id, speak::Notice, work};
+use super::{
+    Done, Engine, Trouble, event_id, feed, gaps, named,
+    notices::{Known, Notice},
+    room_id, work,
+};
 use crate::{
     bridge::{
         bot::{self, Command, Order},
@@ -23,7 +27,7 @@ use crate::{
     fhir::{resources::Resource, server::Condition},
     matrix::{
         Event,
-        intent::{Direction, Format, Membership, Outgoing, content},
+        intent::{Direction, Format, Membership, content},
         rooms::Level,
         transaction::Outline,
     },
@@ -41,8 +45,6 @@ const AFTER_OTHERS: Duration = Duration::from_millis(500);
 const LISTED: usize = 50;
 /// Parked work that `retry` puts back at once.
 const RETRIED: usize = 1000;
-/// Pages and events on a page that are searched for an answer that may have been sent.
-const SEARCHED: (usize, u32) = (20, 100);
 
 /// Somebody who asks.
 struct Asker {
@@ -225,7 +227,7 @@ impl Engine {
     /// The level that FHIR gives somebody in a team or conversation.
     async fn level_in(&self, resource: &Resource, place: &Instance, person: &Instance) -> Result<Option<i64>, Trouble> {
         let members = match place.kind() {
-            Kind::CareTeam => thread::members(&resource.to()?, &self.settings.lead_roles, now()),
+            Kind::CareTeam => thread::members(&self.team_in(resource).await?, &self.settings.lead_roles, now()),
             _ => self.circle(&resource.to()?).await?.members,
         };
         Ok(members.into_iter().find(|member| member.person == *person).map(|member| member.level))
@@ -296,39 +298,9 @@ impl Engine {
     /// Says the answer to a command. `suspect`: it may have been said already.
     pub(super) async fn answer(&self, payload: &str, suspect: bool) -> Done {
         let notice: Notice = serde_json::from_str(payload)?;
-        let room = room_id(&notice.room_id)?;
-        if suspect && self.has_answered(&room, &notice.about).await? {
-            return Ok(Vec::new());
-        }
-        let mut content = content::reply_to(content::notice(&notice.text), &event_id(&notice.about)?);
-        content[bot::MARK] = notice.about.clone().into();
-        let transaction = OwnedTransactionId::from(format!("answer.{}", notice.about));
-        self.homeserver.bot().send(&room, &Outgoing::message(content, &transaction)).await?;
-        Ok(Vec::new())
-    }
-
-    async fn has_answered(&self, room: &RoomId, about: &str) -> Result<bool, Trouble> {
-        let (pages, size) = SEARCHED;
-        let mut from = None;
-        for _ in 0..pages {
-            let bot = self.homeserver.bot();
-            let page = bot.messages(room, from.as_deref(), Direction::Backward, size, Format::Client).await?;
-            for event in &page.events {
-                let Ok(outline) = event.outline() else { continue };
-                let content: Map<String, Value> = event.content().unwrap_or_default();
-                if outline.sender == *self.homeserver.bot_id() && content.get(bot::MARK).is_some_and(|of| of == about) {
-                    return Ok(true);
-                }
-                if outline.event_id == about {
-                    return Ok(false);
-                }
-            }
-            match page.end {
-                Some(end) if !page.events.is_empty() => from = Some(end),
-                _ => break,
-            }
-        }
-        Ok(false)
+        let content = content::reply_to(content::notice(&notice.text), &event_id(&notice.about)?);
+        let known = Known { mark: bot::MARK, name: &notice.about, after: Some(&notice.about) };
+        self.say_once(&room_id(&notice.room_id)?, content, &known, suspect).await
     }
 
     /// Whether the bot is in a room.
@@ -369,7 +341,8 @@ fn lane(room: &RoomId) -> String {
 /// All lanes of a room and of what it stands for.
 fn lanes_of(room: &RoomId, place: Option<&str>) -> Vec<String> {
     let own = [room.to_string(), lane(room), format!("gap {room}"), format!("patrol {room}")];
-    own.into_iter().chain(place.map(str::to_owned)).collect()
+    let of_place = place.into_iter().flat_map(|place| [place.to_owned(), named::participants_lane(place)]);
+    own.into_iter().chain(of_place).collect()
 }
 
 /// Under this name the store keeps which command took a place out of its room.
@@ -384,8 +357,8 @@ fn linked(room: &str) -> String {
 
 /// An answer to an event, given once for a key.
 fn answer_work(outline: &Outline, key: &str, text: String) -> Result<Change, Trouble> {
-    let about = outline.event_id.to_string();
-    let notice = Notice { room_id: outline.room_id.to_string(), text, about };
+    let key = format!("answer {key}");
+    let notice = Notice::about(&outline.room_id, outline.event_id.as_str(), &key, text);
     let work = work(Side::Matrix, lane(&outline.room_id), "answer", &notice)?;
-    Ok(Change::Once { key: format!("answer {key}"), work })
+    Ok(Change::Once { key, work })
 }

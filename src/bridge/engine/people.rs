@@ -5,8 +5,8 @@ use std::{
     sync::PoisonError,
 };
 
-use ruma::OwnedUserId;
-use tracing::debug;
+use ruma::{OwnedMxcUri, OwnedUserId};
+use tracing::{debug, warn};
 
 use super::{Done, Engine, Trouble, user_id, work};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         directory::Wanted,
         identity::{Instance, Kind},
         mapping::{
-            listing,
+            listing, logical,
             person::{self, Profile},
             thread,
         },
@@ -23,7 +23,7 @@ use crate::{
     fhir::{
         id::Key,
         query::Query,
-        resources::{PractitionerRole, Reference, Resource, ResourceType},
+        resources::{Identifier, PractitionerRole, Reference, Resource, ResourceType},
         server::FhirError,
     },
     matrix::Intent,
@@ -84,7 +84,7 @@ impl Engine {
     async fn own_profile(&self, person: &Instance) -> Result<Profile, Trouble> {
         match self.resource_of(person).await? {
             Some(resource) => self.profile_in(&resource).await,
-            None => Ok(Profile::default()),
+            None => Ok(Self::profile_by_number(person)),
         }
     }
 
@@ -165,7 +165,12 @@ impl Engine {
     pub(super) async fn speaker(&self, person: &Instance) -> Result<Intent, Trouble> {
         let person = &self.survivor(person).await?;
         // Whether the directory knows a user of theirs does not matter here, nor whether it answers.
-        let somebody = self.user_for(person, self.own_profile(person).await?)?;
+        let mut profile = self.own_profile(person).await?;
+        if logical::number_of(person).is_some() {
+            // Nobody else knows the name.
+            profile = self.listed(person, profile.clone()).await.unwrap_or(profile);
+        }
+        let somebody = self.user_for(person, profile)?;
         let speaker = if somebody.is_ghost { somebody.user_id } else { user_id(&self.names.ghost(person))? };
         self.ghost(person, speaker, &somebody.profile).await
     }
@@ -178,6 +183,10 @@ impl Engine {
         profile: &Profile,
     ) -> Result<Intent, Trouble> {
         let intent = self.homeserver.intent(&user)?;
+        if profile.name.is_none() && logical::number_of(person).is_some() && self.has_name(&user) {
+            // The directory is away: their name stands.
+            return Ok(intent);
+        }
         let is_called = |name: &str| {
             self.named.lock().unwrap_or_else(PoisonError::into_inner).get(&user).is_some_and(|known| known == name)
         };
@@ -193,6 +202,32 @@ impl Engine {
             self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(user, name);
         }
         Ok(intent)
+    }
+
+    /// The bot shows itself as the settings say. Nothing depends on it: what fails is tried when the homeserver comes
+    /// again.
+    pub(super) async fn introduce_bot(&self) {
+        let (name, avatar) = (self.settings.bot_name.trim(), self.settings.bot_avatar.as_deref());
+        let bot = self.homeserver.bot();
+        let introduced = async {
+            if !name.is_empty() || avatar.is_some() {
+                bot.register().await?;
+            }
+            if !name.is_empty() {
+                bot.set_display_name(name).await?;
+            }
+            match avatar {
+                Some(avatar) => bot.set_avatar(OwnedMxcUri::from(avatar)).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = introduced.await {
+            warn!(%error, "the bot's name or picture cannot be set now");
+        }
+    }
+
+    fn has_name(&self, user: &OwnedUserId) -> bool {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).contains_key(user)
     }
 
     /// What a ghost is called in Matrix.
@@ -217,6 +252,7 @@ impl Engine {
     pub(super) async fn apply_person(&self, payload: &str) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
         let mut changes = self.know(&resource).await?;
+        changes.extend(self.look_where_numbered(&resource).await?);
         for relative in self.relatives(&resource).await? {
             // Whoever borrows from them is somebody else now, too.
             let key = relative.key().map(|key| key.to_string()).unwrap_or_default();
@@ -231,8 +267,28 @@ impl Engine {
         let Ok(person) = Instance::parse(&key) else { return Ok(Vec::new()) };
         match self.resource_of(&person).await? {
             Some(resource) => self.know(&resource).await,
+            None if logical::number_of(&person).is_some() => {
+                let matrix_id = self.somebody(&person).await?.profile.matrix_id;
+                self.takes_part_as(key, matrix_id).await
+            }
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The places that name a person by number: only now is it known, or known no longer, who that is.
+    async fn look_where_numbered(&self, resource: &Resource) -> Done {
+        let identifiers = logical::identifiers(resource);
+        let mut changes = Vec::new();
+        for place in self.places_naming(&logical::spellings(&identifiers)).await? {
+            changes.extend(self.look_again(&place)?);
+        }
+        for known in identifiers.iter().filter_map(logical::by_number).map(|known| known.to_string()) {
+            // Until now only the directory knew them.
+            if self.store.user_of(&known).await?.is_some() {
+                changes.push(Change::LinkPerson { reference: known, user_id: None });
+            }
+        }
+        Ok(changes)
     }
 
     /// Roles of a practitioner or of those who work for an organisation, and the practitioner of a role.
@@ -282,6 +338,17 @@ impl Engine {
     pub(super) async fn takes_part_as(&self, reference: String, user_id: Option<String>) -> Done {
         debug!("somebody's Matrix id is new or has changed");
         let mut changes = vec![Change::LinkPerson { reference: reference.clone(), user_id }];
+        let identifiers: Vec<Identifier> = match Instance::parse(&reference) {
+            Ok(person) => match (logical::number_of(&person), self.resource_of(&person).await?) {
+                (Some(number), None) => vec![number],
+                (_, Some(resource)) => logical::identifiers(&resource),
+                (None, None) => Vec::new(),
+            },
+            Err(_) => Vec::new(),
+        };
+        for place in self.places_naming(&logical::spellings(&identifiers)).await? {
+            changes.extend(self.look_again(&place)?);
+        }
         for (kind, parameter) in
             [(ResourceType::CareTeam, "participant"), (ResourceType::CommunicationRequest, "recipient")]
         {

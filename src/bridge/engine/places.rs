@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tracing::info;
 
-use super::{Done, Engine, Trouble, room_id, user_id};
+use super::{Done, Engine, Trouble, attendance::Followed, room_id, user_id};
 use crate::{
     bridge::{
         identity::{Instance, Kind},
         mapping::{
-            ROOM_ID, identifier,
+            ROOM_ID, identifier, logical,
             person::{self, Profile},
             power,
             thread::{self, Member, Openness},
         },
-        store::{Change, Millis, Need, RoomLink, now},
+        store::{Change, Need, RoomLink, now},
     },
     fhir::{
         query::Query,
@@ -59,14 +59,16 @@ impl Engine {
     /// A team is new or has changed.
     pub(super) async fn apply_team(&self, payload: &str) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let team: CareTeam = resource.to()?;
+        let mut team: CareTeam = resource.to()?;
         let place = place(Kind::CareTeam, team.id.as_ref())?;
         let openness = thread::of_team(&team);
         let known = self.store.room_of(&place.to_string()).await?;
         if known.is_none() && (openness != Openness::Open || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
-        let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
+        let unknown = self.name_all(logical::in_team(&mut team)).await?;
+        // Needed for an invitation alone; whoever keeps the patient elsewhere has none.
+        self.name_subject(team.subject.as_mut()).await?;
         let plan = Plan {
             kind: rooms::Kind::Space,
             name: Some(thread::name(&self.settings.space_label, &place)),
@@ -75,15 +77,12 @@ impl Engine {
             ..Plan::default()
         };
         let room = self.room_for(&place, &plan).await?;
-        // In a space that the team follows, FHIR may not know yet what people have done there since this version.
-        let written = resource.last_updated().and_then(|written| written.millis());
-        let following = written.filter(|_| self.settings.team_follows_space && openness == Openness::Open);
+        let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
+        changes.extend(self.remark(&place, &unknown).await?);
         // Whoever made the space says who is in it and who may do what.
         if identifier(&team.identifier, ROOM_ID) != Some(room.as_str()) {
-            let context = self.invite_context(team.subject.as_ref()).await?;
-            self.seat(&room, &roster, power::of_space, context, following).await?;
+            changes.extend(self.seat_team(&place, &room, team, openness).await?);
         }
-        let mut changes: Vec<Change> = self.at_next_turn(&place, &team)?.into_iter().collect();
         // Its conversations have the same members.
         for parameter in ["recipient", "based-on"] {
             let query = Query::new().with(parameter, place.to_string());
@@ -94,10 +93,36 @@ impl Engine {
         Ok(changes)
     }
 
+    /// Brings a space to what its team says. Where the team follows it, FHIR may not know yet what people have done there.
+    async fn seat_team(
+        &self,
+        place: &Instance,
+        room: &RoomId,
+        mut team: CareTeam,
+        openness: Openness,
+    ) -> Result<Option<Change>, Trouble> {
+        let mut followed = None;
+        if self.settings.team_follows_space && openness == Openness::Open {
+            match self.followed(place, room).await? {
+                // The version that ended it comes by itself.
+                None => return Ok(None),
+                Some((_, current)) if thread::of_team(&current) != Openness::Open => return Ok(None),
+                Some((space, current)) => (followed, team) = (Some(space), current),
+            }
+            // This version may name others by number.
+            self.name_all(logical::in_team(&mut team)).await?;
+            self.name_subject(team.subject.as_mut()).await?;
+        }
+        let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
+        let context = self.invite_context(team.subject.as_ref()).await?;
+        self.seat(room, &roster, power::of_space, context, followed.as_ref()).await?;
+        Ok(followed.filter(Followed::is_behind).map(|_| Change::Soon(self.gap_work(room.as_str()))))
+    }
+
     /// A conversation is new or has changed.
     pub(super) async fn apply_request(&self, payload: &str, suspect: bool) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let request: CommunicationRequest = resource.to()?;
+        let mut request: CommunicationRequest = resource.to()?;
         let place = place(Kind::CommunicationRequest, request.id.as_ref())?;
         let openness = thread::of_request(&request);
         let known = self.store.room_of(&place.to_string()).await?;
@@ -105,6 +130,8 @@ impl Engine {
         if known.is_none() && (is_hidden || self.is_unlinked(&place).await?) {
             return Ok(Vec::new());
         }
+        let unknown = self.name_all(logical::in_request(&mut request)).await?;
+        self.name_subject(request.subject.as_mut()).await?;
         let circle = self.circle(&request).await?;
         let space = match &circle.team {
             None => None,
@@ -132,15 +159,19 @@ impl Engine {
         }
         if own.is_some() {
             // Whoever made the room says who is in it and who may do what.
-            return self.say_first(&place, &resource, &request, &room, suspect).await;
+            let mut changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
+            changes.extend(self.remark(&place, &unknown).await?);
+            return Ok(changes);
         }
         let members = if openness == Openness::Emptied { Vec::new() } else { circle.members };
         let roster = self.roster(members).await?;
         let context = self.invite_context(request.subject.as_ref()).await?;
         let levels = |users| power::of_room(users, openness == Openness::Closed);
         // The first message is said before the room is closed to those who would say it.
-        let changes = self.say_first(&place, &resource, &request, &room, suspect).await?;
+        let said = self.say_first(&place, &resource, &request, &room, suspect).await;
         self.seat(&room, &roster, levels, context, None).await?;
+        let mut changes = said?;
+        changes.extend(self.remark(&place, &unknown).await?);
         Ok(changes)
     }
 
@@ -186,6 +217,10 @@ impl Engine {
     ///
     /// Where it names no team, the active team of its subject gives it its space, and nobody else.
     pub(super) async fn circle(&self, request: &CommunicationRequest) -> Result<Circle, Trouble> {
+        let mut request = request.clone();
+        self.name_all(logical::in_request(&mut request)).await?;
+        self.name_subject(request.subject.as_mut()).await?;
+        let request = &request;
         let mut members: Vec<Member> = Vec::new();
         let mut add = |member: Member| match members.iter_mut().find(|known| known.person == member.person) {
             Some(known) => known.level = known.level.max(member.level),
@@ -195,7 +230,7 @@ impl Engine {
         let (mut present, mut former) = (Vec::new(), Vec::new());
         for team in &teams {
             let Some(resource) = self.resource_of(team).await? else { continue };
-            let team: CareTeam = resource.to()?;
+            let team = self.team_in(&resource).await?;
             let members = thread::members(&team, &self.settings.lead_roles, now());
             present.extend(members.iter().map(|member| member.person.clone()));
             former.extend(thread::former(&team, now()));
@@ -215,6 +250,14 @@ impl Engine {
             None => self.team_of_subject(request.subject.as_ref()).await?,
         };
         Ok(Circle { team, members })
+    }
+
+    /// Whom a place is about, where they are named by number. Nobody else misses anything when that is not known.
+    async fn name_subject(&self, subject: Option<&mut Reference>) -> Result<(), Trouble> {
+        if let Some(subject) = subject {
+            self.name(subject).await?;
+        }
+        Ok(())
     }
 
     async fn team_of_subject(&self, subject: Option<&Reference>) -> Result<Option<Instance>, Trouble> {
@@ -254,9 +297,23 @@ impl Engine {
         }
         let made = self.homeserver.bot().create_room(plan).await?;
         info!(%place, room = %made.room_id, "a room was made");
+        if made.existed {
+            self.complete(&made.room_id, plan).await?;
+        }
         let link = RoomLink { room_id: made.room_id.to_string(), place: place.to_string() };
         self.commit(vec![Change::LinkRoom(link)]).await?;
         Ok(made.room_id)
+    }
+
+    /// A homeserver that is killed while it makes a room may leave one that has its alias but no name yet. (Levels and
+    /// the space around it are brought to what they should be anyway, and one that nobody is in counts as gone.)
+    async fn complete(&self, room: &RoomId, plan: &Plan) -> Result<(), Trouble> {
+        let (bot, Some(name)) = (self.homeserver.bot(), &plan.name) else { return Ok(()) };
+        match bot.state(room, "m.room.name", "").await {
+            Ok(None) => Ok(bot.set_state(room, "m.room.name", "", &json!({ "name": name })).await.map(drop)?),
+            Err(error) if error.is_temporary() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The users of members, with what is known of them.
@@ -299,15 +356,19 @@ impl Engine {
         roster: &Roster,
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
         context: Option<Value>,
-        following: Option<Millis>,
+        followed: Option<&Followed>,
     ) -> Result<(), Trouble> {
         let bot = self.homeserver.bot();
         let authority = bot.authority(room).await?;
         self.set_levels(room, &authority, roster, levels).await?;
-        let present = bot.members(room).await?;
+        let present = match followed {
+            Some(followed) => followed.present.clone(),
+            None => bot.members(room).await?,
+        };
+        let is_news = |member| followed.is_some_and(|followed| followed.is_news(member, &self.names));
         for (user, seat) in roster {
             let member = present.iter().find(|member| member.user_id == *user);
-            if following.is_some_and(|written| member.is_some_and(|member| self.is_news(member, written))) {
+            if member.is_some_and(is_news) {
                 continue;
             }
             match member.map(|member| member.membership) {
@@ -325,7 +386,7 @@ impl Engine {
             if !here || roster.contains_key(&member.user_id) || member.user_id == *self.homeserver.bot_id() {
                 continue;
             }
-            if following.is_some_and(|written| self.is_news(member, written)) {
+            if is_news(member) {
                 continue;
             }
             // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
@@ -335,13 +396,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Whether people have changed what somebody is to a space since FHIR last said it. Whom people have invited is
-    /// waited for.
-    fn is_news(&self, member: &matrix::intent::Member, written: Millis) -> bool {
-        let by_people = !self.names.is_ours(member.by.as_str());
-        by_people && (member.membership == Membership::Invite || member.since > written)
     }
 
     async fn set_levels(

@@ -69,31 +69,60 @@ impl Engine {
     /// # Errors
     /// When a side cannot be asked.
     pub async fn reconcile(&self, only: Option<&str>, repair: bool) -> Result<Report, Trouble> {
+        self.reconcile_telling(only, repair, &|_, _| {}).await
+    }
+
+    /// As [`Engine::reconcile`], and tells after each conversation what was found until then, and how many
+    /// conversations there are. What was found until then is being repaired, also when the rest cannot be compared.
+    ///
+    /// # Errors
+    /// When a side cannot be asked.
+    pub async fn reconcile_telling(
+        &self,
+        only: Option<&str>,
+        repair: bool,
+        tell: &(dyn Fn(&Report, usize) + Send + Sync),
+    ) -> Result<Report, Trouble> {
         let mut report = Report { repaired: repair, ..Report::default() };
         let mut changes = Vec::new();
-        for kind in [ResourceType::CareTeam, ResourceType::CommunicationRequest] {
-            for resource in self.all(kind, &Query::new()).await? {
-                let Some(key) = resource.key().map(|key| key.to_string()) else { continue };
-                if only.is_some_and(|only| only != key) || !expects_room(&resource) {
-                    continue;
-                }
-                if self.store.room_of(&key).await?.is_none() {
-                    report.differences.push(Difference::NoRoom { resource: key });
-                    changes.extend(again(resource));
-                }
+        for resource in self.places(only).await? {
+            let Some(key) = resource.key().map(|key| key.to_string()).filter(|_| expects_room(&resource)) else {
+                continue;
+            };
+            if self.store.room_of(&key).await?.is_none() {
+                report.differences.push(Difference::NoRoom { resource: key });
+                changes.extend(again(resource));
             }
         }
-        for link in self.store.rooms().await? {
-            let is_thread = Instance::parse(&link.place).is_ok_and(|place| place.kind() == Kind::CommunicationRequest);
-            if is_thread && only.is_none_or(|only| only == link.place) {
-                report.conversations += 1;
-                changes.extend(self.compare(&link, &mut report).await?);
+        let is_thread = |link: &RoomLink| {
+            Instance::parse(&link.place).is_ok_and(|place| place.kind() == Kind::CommunicationRequest)
+                && only.is_none_or(|only| only == link.place)
+        };
+        let links: Vec<RoomLink> = self.store.rooms().await?.into_iter().filter(is_thread).collect();
+        tell(&report, links.len());
+        for link in &links {
+            changes.extend(self.compare(link, &mut report).await?);
+            report.conversations += 1;
+            if repair {
+                self.commit(std::mem::take(&mut changes)).await?;
             }
+            tell(&report, links.len());
         }
         if repair {
             self.commit(changes).await?;
         }
         Ok(report)
+    }
+
+    /// All teams and conversations of the FHIR server, or one.
+    async fn places(&self, only: Option<&str>) -> Result<Vec<Resource>, Trouble> {
+        if let Some(only) = only {
+            let Ok(place) = Instance::parse(only) else { return Ok(Vec::new()) };
+            return Ok(self.resource_of(&place).await?.into_iter().collect());
+        }
+        let mut places = self.all(ResourceType::CareTeam, &Query::new()).await?;
+        places.extend(self.all(ResourceType::CommunicationRequest, &Query::new()).await?);
+        Ok(places)
     }
 
     async fn compare(&self, link: &RoomLink, report: &mut Report) -> Result<Vec<Change>, Trouble> {

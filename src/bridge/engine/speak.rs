@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::info;
 
-use super::{Done, Engine, Trouble, event_id, marks::NewMessage, room_id, traces, work};
+use super::{Done, Engine, Trouble, event_id, marks::NewMessage, notices::Notice, room_id, traces, work};
 use crate::{
     bridge::{
         identity::Instance,
@@ -25,9 +25,10 @@ use crate::{
         server::Condition,
     },
     matrix::{
-        Intent,
+        Event, Intent,
         intent::{Direction, Format, Outgoing, content},
         media::Upload,
+        transaction::Outline,
     },
 };
 
@@ -58,14 +59,6 @@ pub(super) struct WrittenBack {
     event_id: String,
 }
 
-/// Something that the bridge has to say itself.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Notice {
-    pub(super) room_id: String,
-    pub(super) text: String,
-    pub(super) about: String,
-}
-
 /// What came of saying something.
 #[derive(Default)]
 struct Said {
@@ -74,13 +67,38 @@ struct Said {
     first: Option<String>,
 }
 
+/// The events of a resource that are in a room already.
+#[derive(Default)]
+struct Sent {
+    messages: Vec<MessageLink>,
+    /// Of each payload the newest edit.
+    edits: Vec<MessageLink>,
+}
+
+// === impl Sent ===
+
+impl Sent {
+    /// Takes the next event; newer ones come first.
+    fn take(&mut self, link: MessageLink) {
+        match link.role {
+            Role::Message => self.messages.push(link),
+            Role::Edit if self.edits.iter().all(|newer| newer.part != link.part) => self.edits.push(link),
+            Role::Edit | Role::Redaction => {}
+        }
+    }
+}
+
 // === impl Engine ===
 
 impl Engine {
     /// A Communication is new or has changed.
     pub(super) async fn speak(&self, payload: &str, suspect: bool) -> Done {
         let resource = Resource::from_json(payload.as_bytes())?;
-        let communication: Communication = resource.to()?;
+        let mut communication: Communication = resource.to()?;
+        let unknown = match communication.sender.as_mut() {
+            Some(sender) => self.name(sender).await?,
+            None => None,
+        };
         let Some(request) = message::request_of(&communication) else {
             info!("a Communication that is part of no conversation has no room");
             return Ok(Vec::new());
@@ -107,7 +125,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         if let Some(original) = links.iter().find(|link| link.origin == Origin::Matrix && link.role == Role::Message) {
-            return self.correct(&room, original, &communication, visibility, &resource).await;
+            return self.correct(&room, original, &communication, &resource, suspect).await;
         }
         let answered = communication.in_response_to.first().and_then(|answered| answered.reference.clone());
         let reply_to = match answered {
@@ -117,6 +135,10 @@ impl Engine {
             }
             None => None,
         };
+        if let Some(unknown) = unknown.filter(|_| visibility == Visibility::Shown) {
+            // The bridge does not say in its own name what somebody else wrote.
+            return Err(Trouble::Refused(format!("the sender: {unknown}")));
+        }
         let sender = communication.sender.as_ref().and_then(thread::instance);
         let saying = Saying {
             resource: key.clone(),
@@ -149,7 +171,13 @@ impl Engine {
         room: &RoomId,
         suspect: bool,
     ) -> Done {
-        let sender = request.requester.as_ref().or(request.sender.as_ref()).and_then(thread::instance);
+        let named = request.requester.as_ref().or(request.sender.as_ref());
+        if let Some(mut unknown) = named.filter(|_| !request.payload.is_empty()).cloned()
+            && let Some(unknown) = self.name(&mut unknown).await?
+        {
+            return Err(Trouble::Refused(format!("who says the first message: {unknown}")));
+        }
+        let sender = named.and_then(thread::instance);
         let saying = Saying {
             resource: place.to_string(),
             version: resource.version().unwrap_or("1").to_owned(),
@@ -191,14 +219,23 @@ impl Engine {
         // Of several events for one payload the last one stands.
         let mut standing: BTreeMap<u32, MessageLink> = BTreeMap::new();
         standing.extend(links.into_iter().filter(|link| link.role == Role::Message).map(|link| (link.part, link)));
+        let withdrawn = message::digest(&[], Visibility::Withdrawn);
+        let mut said = Said::default();
         if suspect {
-            for link in self.find_sent(saying).await? {
+            let sent = self.find_sent(saying).await?;
+            for link in sent.messages {
                 // What the store knows, it knows better: the mark says what was first said.
                 standing.entry(link.part).or_insert(link);
             }
+            for edit in sent.edits {
+                // The newest edit is what the message stands for, unless all of it was withdrawn.
+                if let Some(link) = standing.get_mut(&edit.part).filter(|link| link.digest != withdrawn) {
+                    link.digest = edit.digest.clone();
+                }
+                said.changes.push(Change::LinkMessage(edit));
+            }
         }
         let shown = if saying.visibility == Visibility::Shown { saying.payload } else { &[] };
-        let mut said = Said::default();
         let mut intent = None;
         for (number, payload) in shown.iter().enumerate() {
             let part = u32::try_from(number).unwrap_or(u32::MAX);
@@ -210,7 +247,6 @@ impl Engine {
                 continue;
             }
             let Some(outgoing) = message::outgoing(std::slice::from_ref(payload)).pop() else { continue };
-            let withdrawn = message::digest(&[], Visibility::Withdrawn);
             let known = known.filter(|known| known.digest != withdrawn);
             let intent = match &intent {
                 Some(intent) => intent,
@@ -228,7 +264,7 @@ impl Engine {
         }
         if saying.visibility != Visibility::Hidden {
             for link in standing.into_values() {
-                said.changes.extend(self.withdraw(saying.room, link, &saying.version).await?);
+                said.changes.extend(self.withdraw(saying.room, link, &saying.version, suspect).await?);
             }
         }
         Ok(said)
@@ -277,13 +313,22 @@ impl Engine {
         })
     }
 
-    async fn withdraw(&self, room: &RoomId, link: MessageLink, version: &str) -> Result<Option<Change>, Trouble> {
+    async fn withdraw(
+        &self,
+        room: &RoomId,
+        link: MessageLink,
+        version: &str,
+        suspect: bool,
+    ) -> Result<Option<Change>, Trouble> {
         let withdrawn = message::digest(&[], Visibility::Withdrawn);
         if link.digest == withdrawn {
             return Ok(None);
         }
-        let transaction = OwnedTransactionId::from(format!("redact.{}.{version}", link.event_id));
-        self.homeserver.bot().redact(room, &event_id(&link.event_id)?, &transaction, None).await?;
+        let (bot, event) = (self.homeserver.bot(), event_id(&link.event_id)?);
+        if !(suspect && is_redacted(bot.event(room, &event).await?.as_ref())) {
+            let transaction = OwnedTransactionId::from(format!("redact.{event}.{version}"));
+            bot.redact(room, &event, &transaction, None).await?;
+        }
         Ok(Some(Change::LinkMessage(MessageLink { digest: withdrawn, ..link })))
     }
 
@@ -293,26 +338,27 @@ impl Engine {
         room: &RoomId,
         original: &MessageLink,
         communication: &Communication,
-        visibility: Visibility,
         resource: &Resource,
+        suspect: bool,
     ) -> Done {
+        let visibility = message::visibility(communication.status.as_ref());
         let digest = message::digest(&communication.payload, visibility);
         if digest == original.digest {
             return Ok(Vec::new());
         }
         let version = resource.version().unwrap_or("1");
         match visibility {
-            Visibility::Withdrawn => Ok(self.withdraw(room, original.clone(), version).await?.into_iter().collect()),
+            Visibility::Withdrawn => {
+                Ok(self.withdraw(room, original.clone(), version, suspect).await?.into_iter().collect())
+            }
             Visibility::Hidden => Ok(Vec::new()),
             Visibility::Shown => {
                 let texts = communication.payload.iter().filter_map(|payload| payload.content_string.as_deref());
                 let text = format!("Gewijzigd in het dossier: {}", texts.collect::<Vec<_>>().join("\n"));
-                let about = original.event_id.clone();
-                let notice = Notice { room_id: room.to_string(), text, about };
                 let key = format!("correction {} {version}", original.resource);
-                let work = work(Side::Matrix, room.as_str(), "notice", &notice)?;
+                let notice = Notice::about(room, &original.event_id, &key, text);
                 let stands = MessageLink { digest, ..original.clone() };
-                Ok(vec![Change::Once { key, work }, Change::LinkMessage(stands)])
+                Ok(vec![notice.once()?, Change::LinkMessage(stands)])
             }
         }
     }
@@ -335,9 +381,9 @@ impl Engine {
     }
 
     /// The events of a resource that are in the room already, by their marks: for work that may have been done.
-    async fn find_sent(&self, saying: &Saying<'_>) -> Result<Vec<MessageLink>, Trouble> {
+    async fn find_sent(&self, saying: &Saying<'_>) -> Result<Sent, Trouble> {
         let bot = self.homeserver.bot();
-        let (mut from, mut found) = (None, Vec::new());
+        let (mut from, mut sent) = (None, Sent::default());
         for _ in 0..SEARCHED_PAGES {
             let page = bot.messages(saying.room, from.as_deref(), Direction::Backward, PAGE, Format::Client).await?;
             let mut settled = false;
@@ -348,7 +394,7 @@ impl Engine {
                 }
                 let Some(link) = super::intake::own_link(event, outline) else { continue };
                 if link.resource == saying.resource {
-                    found.extend((link.role == Role::Message).then_some(link));
+                    sent.take(link);
                 } else {
                     // Whatever is linked was finished before this work began.
                     settled |= self.store.message(&link.event_id).await?.is_some();
@@ -359,17 +405,7 @@ impl Engine {
                 _ => break,
             }
         }
-        Ok(found)
-    }
-
-    /// Says something that the bridge itself has to say, as an answer to an event.
-    pub(super) async fn post_notice(&self, payload: &str) -> Done {
-        let notice: Notice = serde_json::from_str(payload)?;
-        let room = room_id(&notice.room_id)?;
-        let content = content::reply_to(content::notice(&notice.text), &event_id(&notice.about)?);
-        let transaction = OwnedTransactionId::from(format!("notice.{}", notice.about));
-        self.homeserver.bot().send(&room, &Outgoing::message(content, &transaction)).await?;
-        Ok(Vec::new())
+        Ok(sent)
     }
 
     /// Writes the event id back, so that each side finds the other.
@@ -386,6 +422,10 @@ impl Engine {
         self.fhir.update(Resource::of(&communication), Condition::VersionIs(&version)).await?;
         Ok(Vec::new())
     }
+}
+
+fn is_redacted(event: Option<&Event>) -> bool {
+    event.and_then(|event| event.outline().ok()).is_some_and(Outline::is_redacted)
 }
 
 /// Work on the FHIR side of a room that is done once for a resource.

@@ -6,6 +6,7 @@ use crate::{
     bridge::store::{Need, Side, StoreError},
     fhir::{resources::NotThisResource, server::FhirError},
     matrix,
+    service::database::DatabaseError,
 };
 
 /// Why work is not done. Texts are for logs and people and hold no patient data.
@@ -42,6 +43,20 @@ pub enum Trouble {
     /// The store failed: nothing can be promised.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    /// What a failure of the store means for the work. What the database refuses for good is not asked of it again and
+    /// again; a conflict with others is tried as often as a refusal is. Texts hold no values.
+    pub(super) fn weighed(self) -> Self {
+        match self {
+            Self::Store(StoreError::Database(error)) if error.is_about_the_work() => Self::Hopeless(error.to_string()),
+            Self::Store(StoreError::Database(error @ DatabaseError::GaveUp(_))) => Self::Refused(error.to_string()),
+            other => other,
+        }
+    }
 }
 
 impl From<matrix::Error> for Trouble {

@@ -115,7 +115,9 @@ impl Engine {
                 Err(StoreError::Lost) => return warn!(lane = lease.lane, "another replica took the lane over"),
                 Err(error) => {
                     warn!(%error, lane = lease.lane, "the state store failed; the lane waits");
-                    (LOOK, true)
+                    // One that is away is asked after anyway.
+                    let is_away = self.store.absence().is_some();
+                    (if is_away { LOOK } else { back_off(self.count_failure(&lease.lane)) }, true)
                 }
             },
         };
@@ -154,7 +156,8 @@ impl Engine {
                 return Ok(Ended::Turn);
             }
             for work in head {
-                let outcome = self.handle(&work, suspect).await;
+                // What was refused, or parked after a part of it, may have had some effect.
+                let outcome = self.handle(&work, suspect || work.tried).await;
                 done += 1;
                 let outcome = Box::pin(self.or_gone(lease, outcome)).await;
                 match self.settle_work(lease, &work, outcome).await? {
@@ -178,10 +181,15 @@ impl Engine {
     /// Stores what came of work, and says how the lane goes on.
     async fn settle_work(&self, lease: &Lease, work: &Work, outcome: Done) -> Result<After, StoreError> {
         let seq = work.seq;
-        match outcome {
+        let outcome = match outcome {
             Ok(mut changes) => {
                 changes.push(Change::Done { seq });
-                self.commit_under(lease, changes).await?;
+                self.commit_under(lease, changes).await.map_err(Trouble::from)
+            }
+            Err(trouble) => Err(trouble),
+        };
+        match outcome.map_err(Trouble::weighed) {
+            Ok(()) => {
                 self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.lane);
                 Ok(After::Next)
             }
@@ -207,7 +215,7 @@ impl Engine {
             }
             Err(Trouble::Hopeless(reason)) => {
                 warn!(lane = lease.lane, kind = work.kind, reason, "work is parked until somebody acts");
-                self.commit(vec![Change::Park { seq, reason }]).await?;
+                self.commit_under(lease, vec![Change::Park { seq, reason }]).await?;
                 Ok(After::Next)
             }
             Err(Trouble::Refused(reason)) => {
@@ -256,24 +264,34 @@ impl Engine {
             "person" => self.apply_person(payload).await,
             "borrower" => self.apply_borrower(payload).await,
             "members" => self.apply_members(payload).await,
-            "notice" => self.post_notice(payload).await,
+            "participants" => self.look_for_participants(payload).await,
+            "notice" => self.post_notice(payload, suspect).await,
             "gap" => self.fill_gap(payload).await,
+            "invitations" => self.catch_up_on_invitations().await,
             "invitation" => self.answer_invitation(payload).await,
             "command" => self.obey(payload).await,
             "answer" => self.answer(payload, suspect).await,
             "member" => self.follow_member(payload).await,
             "receipts" => self.catch_up_on_receipts(payload).await,
             "absence" => self.look_at_absence(payload).await,
-            "remade" => self.say_remade(payload).await,
+            "remade" => self.say_remade(payload, suspect).await,
             "turn" => self.take_turn_of_time(payload),
             "event" => self.listen(payload, suspect).await,
             "receipt" => self.mark_read(payload, work).await,
             "reading" => self.move_tasks(payload).await,
             "written" => self.write_back(payload).await,
+            "unstored" => Err(unstored(payload)),
             "malformed" => Err(Trouble::Refused("an event that cannot be understood".to_owned())),
             other => Err(Trouble::Refused(format!("no such work: {other}"))),
         }
     }
+}
+
+/// An event that the database would not take in.
+fn unstored(payload: &str) -> Trouble {
+    let event: serde_json::Value = serde_json::from_str(payload).unwrap_or_default();
+    let named = event.get("event_id").and_then(serde_json::Value::as_str).unwrap_or("?");
+    Trouble::Hopeless(format!("the database refused the event {named}; it is in the room, and not on record"))
 }
 
 /// How a lane goes on after a piece of work.

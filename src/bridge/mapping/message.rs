@@ -5,7 +5,7 @@ mod outgoing;
 
 use serde_json::{Map, Value, json};
 
-use super::{EVENT_ID, identifier, literal, stable_id};
+use super::{EVENT_ID, identifier, literal, logical, stable_id};
 use crate::{
     bridge::identity::Instance,
     fhir::{
@@ -124,7 +124,7 @@ pub fn communication_id(event_id: &str) -> String {
 /// Who sent an event: the person, or the Matrix id of somebody whom FHIR does not know.
 pub fn sender(person: Option<&str>, user_id: &str, display_name: Option<&str>) -> Reference {
     match person {
-        Some(person) => literal(person),
+        Some(person) => Instance::parse(person).map_or_else(|_| literal(person), |person| logical::reference(&person)),
         None => Reference::by(Identifier::new(super::USER_ID, user_id)).display(display_name.unwrap_or(user_id)),
     }
 }

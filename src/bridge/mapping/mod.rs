@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod listing;
+pub mod logical;
 pub mod markup;
 pub mod message;
 pub mod person;

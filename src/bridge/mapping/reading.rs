@@ -3,7 +3,7 @@
 //! `requested` is unread, `completed` is read, `focus` is the newest message. There is one Task for each member of a
 //! conversation.
 
-use super::{literal, stable_id};
+use super::{literal, logical, stable_id};
 use crate::{
     bridge::identity::Instance,
     fhir::{
@@ -26,7 +26,7 @@ pub fn task(request: &Instance, owner: &Instance, subject: Option<Reference>, at
         intent: Some("order".to_owned()),
         subject,
         authored_on: Some(DateTime::from_millis(at)),
-        owner: Some(literal(owner.to_string())),
+        owner: Some(logical::reference(owner)),
         ..Task::default()
     }
 }

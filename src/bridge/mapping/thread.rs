@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ROOM_ID, identifier, listing, literal, power};
+use super::{ROOM_ID, identifier, listing, literal, logical, power};
 use crate::{
     bridge::identity::{Instance, Kind},
     fhir::{
@@ -96,7 +96,7 @@ pub fn join(team: &mut CareTeam, person: &Instance, at: i64) -> bool {
         return false;
     }
     team.participant.push(Participant {
-        member: Some(literal(person.to_string())),
+        member: Some(logical::reference(person)),
         period: Some(Period { start: Some(DateTime::from_millis(at)), ..Period::default() }),
         ..Participant::default()
     });

@@ -8,6 +8,7 @@
 //! | [`overview`] | health, queue and throughput |
 //! | [`places`] | organisations, care teams, conversations |
 //! | [`thread`] | both sides of a conversation, by [`align`] |
+//! | [`compare`] | both sides compared and repaired |
 //! | [`work`] | lanes, parked work and retry |
 //! | [`pulse`] | samples for the graph, and the stream that says that something changed |
 //! | [`seal`] | what comes back from a browser unchanged, or not at all |
@@ -16,6 +17,7 @@
 //! says so. Without a token a page shows ids, counts, states and times: no names, no texts, no Matrix ids of people.
 
 mod align;
+mod compare;
 mod layout;
 mod overview;
 mod places;
@@ -75,6 +77,7 @@ pub struct Desk {
     engine: Arc<Engine>,
     viewers: Viewers,
     pulse: Pulse,
+    comparisons: compare::Comparisons,
     seal: Seal,
     hosts: Vec<String>,
     stop: CancellationToken,
@@ -103,7 +106,9 @@ impl Desk {
             return Ok(None);
         };
         let hosts = settings.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Ok(Some(Arc::new(Self { engine, viewers, pulse: Pulse::default(), seal: Seal::new()?, hosts, stop })))
+        let seal = Seal::new()?;
+        let (pulse, comparisons) = (Pulse::default(), compare::Comparisons::default());
+        Ok(Some(Arc::new(Self { engine, viewers, pulse, comparisons, seal, hosts, stop })))
     }
 
     /// Takes a sample of the bridge's numbers.
@@ -122,6 +127,9 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/teams/{id}", get(places::team))
         .route("/threads", get(places::threads))
         .route("/threads/{id}", get(thread::show))
+        .route("/threads/{id}/compare", post(compare::thread))
+        .route("/comparisons", post(compare::everything))
+        .route("/comparisons/{number}", get(compare::show))
         .route("/queue", get(work::show))
         .route("/queue/retry", post(work::retry))
         .route("/sign-in", get(viewers::form).post(viewers::sign_in))

@@ -3,7 +3,10 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::visit::{Mishap, Visit};
+use super::{
+    compare,
+    visit::{Mishap, Visit},
+};
 use crate::bridge::{
     store::{Side, now},
     words::Word,
@@ -43,6 +46,7 @@ async fn content(visit: &Visit) -> Result<Markup, Mishap> {
             }
             @if overview.parked > 0 { p { a href="/queue" { (t(Word::Held)) } } }
         }
+        (compare::section(visit))
         section {
             h2 { (t(Word::Throughput)) }
             (visit.desk.pulse.graph(visit.language, now()))

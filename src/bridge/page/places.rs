@@ -20,7 +20,7 @@ use crate::{
     fhir::{
         instant::DateTime,
         query::Query,
-        resources::{CareTeam, Organization, Resource, ResourceType},
+        resources::{Organization, Resource, ResourceType},
         server::{Page, PageLink},
     },
 };
@@ -155,7 +155,7 @@ async fn one_team(visit: &Visit, id: String) -> Result<Markup, Mishap> {
     let engine = &visit.desk.engine;
     let place = Instance::new(Kind::CareTeam, id).map_err(|_| Mishap::NotFound)?;
     let resource = engine.look_up(&place).await?.ok_or(Mishap::NotFound)?;
-    let team: CareTeam = resource.to().map_err(crate::bridge::engine::Trouble::from)?;
+    let team = engine.team_in(&resource).await?;
     let mut members = thread::members(&team, &engine.settings().lead_roles, now());
     members.truncate(MEMBERS);
     let room = engine.store().room_of(&place.to_string()).await?;

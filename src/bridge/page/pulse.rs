@@ -93,6 +93,11 @@ impl Pulse {
         self.changes.send_modify(|number| *number += 1);
     }
 
+    /// Tells the pages that something changed which is no number of the bridge.
+    pub(super) fn ring(&self) {
+        self.changes.send_modify(|number| *number += 1);
+    }
+
     /// The last steps up to a moment, those in which nothing happened too.
     fn steps(&self, at: Millis) -> Vec<Step> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     align::{Asked, InFhir, InMatrix, Row, State, align, at},
+    compare,
     layout::{link, nothing, time},
     places,
     visit::{Mishap, Visit},
@@ -88,7 +89,9 @@ async fn content(visit: &Visit, id: String) -> Result<Markup, Mishap> {
     let room = engine.store().room_of(&place.to_string()).await?;
     let mut look = Look { visit, place, resource, request, room, texts: false };
     let unrecorded = look.ask_for_texts().await;
-    let lanes = [Some(look.place.to_string()), look.room.as_ref().map(|room| room.room_id.clone())];
+    let place = look.place.to_string();
+    let lanes =
+        [Some(format!("participants {place}")), Some(place), look.room.as_ref().map(|room| room.room_id.clone())];
     let held = engine.store().held_after(Some(lanes.into_iter().flatten().collect()), 0, HELD).await?;
     let sides = look.read().await?;
     Ok(look.markup(&sides, &held, unrecorded))
@@ -372,6 +375,7 @@ impl Look<'_> {
                 }
                 @if sides.rows.is_empty() { (nothing(self.visit)) } @else { (self.table(&sides.rows)) }
                 (self.visit.turn(sides.next.as_ref()))
+                (compare::button(self.visit, Some(&self.place)))
             }
         }
     }

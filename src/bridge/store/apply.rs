@@ -149,9 +149,10 @@ fn soon(connection: &Connection, work: &NewWork) -> Result<()> {
     // What somebody works on at this moment may have looked already: only work that nobody has begun stands for this.
     let leased = "SELECT 1 FROM lane WHERE side = ? AND name = ? AND owner IS NOT NULL";
     let begun = usize::from(connection.exists(leased, values![work.side.number(), &work.lane])?);
-    let standing = "SELECT seq FROM work WHERE side = ? AND lane = ? AND kind = ? LIMIT 2";
-    let standing =
-        connection.query(standing, values![work.side.number(), &work.lane, work.kind], |row| row.get::<i64>(0))?;
+    // Nor does parked work: nobody may ever retry it.
+    let standing = "SELECT seq FROM work WHERE side = ? AND lane = ? AND kind = ? AND state <> ? LIMIT 2";
+    let these = values![work.side.number(), &work.lane, work.kind, PARKED];
+    let standing = connection.query(standing, these, |row| row.get::<i64>(0))?;
     let stands = standing.len() > begun;
     if stands { Ok(()) } else { enqueue(connection, work) }
 }

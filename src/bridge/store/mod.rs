@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
+pub use schema::SCHEMA;
 pub use sql::{Mode, SqlStore};
 
 use crate::service::database::{DatabaseError, bounded};
@@ -114,6 +115,8 @@ pub struct Work {
     pub payload: String,
     /// How often it was refused.
     pub attempts: u32,
+    /// Whether it was ever refused or parked, also if somebody has it retried: part of it may have been done.
+    pub tried: bool,
 }
 
 /// A lane that this owner alone may work on until the lease ends.
@@ -326,6 +329,8 @@ pub trait Store: Send + Sync + 'static {
     fn absence(&self) -> Option<(Duration, String)>;
     /// The work at the head of a lane, in order.
     fn head(&self, side: Side, lane: &str, limit: usize) -> Answer<'_, Vec<Work>>;
+    /// The payloads of all work of a kind in a lane, also of what waits or is parked, in order.
+    fn work_of(&self, side: Side, lane: &str, kind: &'static str) -> Answer<'_, Vec<String>>;
     /// How far a stream was read.
     fn cursor(&self, name: &str) -> Answer<'_, Option<String>>;
     /// The room of a resource.

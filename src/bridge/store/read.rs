@@ -68,11 +68,25 @@ impl Store for SqlStore {
     fn head(&self, side: Side, lane: &str, limit: usize) -> Answer<'_, Vec<Work>> {
         let lane = lane.to_owned();
         self.ask(move |connection| {
-            let sql = "SELECT seq, kind, payload, attempts FROM work
+            let sql = "SELECT seq, kind, payload, attempts, CASE WHEN reason IS NULL THEN 0 ELSE 1 END FROM work
                 WHERE side = ? AND lane = ? AND state = 0 ORDER BY seq LIMIT ?";
             connection.query(sql, values![side.number(), lane, limit], |row| {
-                Ok(Work { seq: row.get(0)?, kind: row.get(1)?, payload: row.get(2)?, attempts: row.get(3)? })
+                Ok(Work {
+                    seq: row.get(0)?,
+                    kind: row.get(1)?,
+                    payload: row.get(2)?,
+                    attempts: row.get(3)?,
+                    tried: row.get(4)?,
+                })
             })
+        })
+    }
+
+    fn work_of(&self, side: Side, lane: &str, kind: &'static str) -> Answer<'_, Vec<String>> {
+        let lane = lane.to_owned();
+        self.ask(move |connection| {
+            let sql = "SELECT payload FROM work WHERE side = ? AND lane = ? AND kind = ? ORDER BY seq";
+            connection.query(sql, values![side.number(), lane, kind], |row| row.get(0))
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::service::database::Schema;
 
 /// The tables of the bridge's state.
-pub(super) const SCHEMA: Schema = Schema { name: "bridge", steps: &STEPS };
+pub const SCHEMA: Schema = Schema { name: "bridge", steps: &STEPS };
 
 /// Steps to the present tables. A step that was released is never changed; a new one is added.
 const STEPS: [&str; 2] = [

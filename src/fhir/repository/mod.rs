@@ -21,7 +21,6 @@ use tokio::sync::watch;
 
 use self::{
     accept::{accept, accept_subscription, check},
-    schema::SCHEMA,
     store::Store,
 };
 use super::{
@@ -41,7 +40,8 @@ use crate::service::{
 };
 
 pub(crate) use bundle::Ask;
-pub(crate) use hooks::Owed;
+pub(crate) use hooks::{Owed, criteria};
+pub use schema::SCHEMA;
 
 /// Entries of one batch or transaction at most.
 const MOST_ENTRIES: usize = 5000;

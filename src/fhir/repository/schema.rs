@@ -3,7 +3,7 @@
 use crate::service::database::Schema;
 
 /// The tables of the repository.
-pub(super) const SCHEMA: Schema = Schema { name: "fhir", steps: STEPS };
+pub const SCHEMA: Schema = Schema { name: "fhir", steps: STEPS };
 
 /// One step for each version. A step that was released is never changed.
 const STEPS: &[&str] = &[r"

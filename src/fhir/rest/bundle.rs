@@ -1,14 +1,15 @@
 //! Batches and transactions: each entry needs the right that it would need alone.
 
 use http::StatusCode;
+use serde_json::Value;
 
 use super::{
     access::{Right, Scopes},
-    need,
+    need, need_to_find,
     reply::{Refusal, Reply, bad},
 };
 use crate::fhir::{
-    repository::Ask,
+    repository::{Ask, criteria},
     resources::{Bundle, IssueType, Resource},
     server::FhirServer,
 };
@@ -21,18 +22,21 @@ pub(super) async fn carry_out(server: &dyn FhirServer, resource: Resource, scope
         .into_typed()
         .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, IssueType::Structure, &error.to_string()))?;
     for (number, entry) in bundle.entry.iter().enumerate() {
+        if let Some(resource) = &entry.resource {
+            need_references(scopes, resource.members().values())?;
+        }
         // An entry that is no request is refused, or answered as such, by the server behind.
         let Ok(ask) = Ask::read(entry.request.as_ref(), &format!("Bundle.entry[{number}]")) else { continue };
         let (right, kind) = match &ask {
             Ask::Create { kind, unless } => {
-                if unless.is_some() {
-                    need(scopes, Right::Search, Some(*kind))?;
+                if let Some(query) = unless {
+                    need_to_find(scopes, *kind, query)?;
                 }
                 (Right::Create, *kind)
             }
             Ask::Update { key, .. } => (Right::Update, key.kind),
-            Ask::UpdateWhere { kind, .. } => {
-                need(scopes, Right::Search, Some(*kind))?;
+            Ask::UpdateWhere { kind, query } => {
+                need_to_find(scopes, *kind, query)?;
                 (Right::Update, *kind)
             }
             Ask::Read { key } => (Right::Read, key.kind),
@@ -48,4 +52,24 @@ pub(super) async fn carry_out(server: &dyn FhirServer, resource: Resource, scope
         need(scopes, right, Some(kind))?;
     }
     Ok(Reply::of(Resource::of(&server.transact(bundle).await?)))
+}
+
+/// A conditional reference (`Patient?identifier=…`) is a search whose answer stands in the resource afterwards.
+fn need_references<'a>(scopes: &Scopes, values: impl IntoIterator<Item = &'a Value>) -> Result<(), Refusal> {
+    for value in values {
+        match value {
+            Value::Array(list) => need_references(scopes, list.iter().collect::<Vec<_>>())?,
+            Value::Object(members) => {
+                if let Some(Value::String(text)) = members.get("reference")
+                    && text.contains('?')
+                    && let Some((kind, query)) = criteria(text)
+                {
+                    need_to_find(scopes, kind, &query)?;
+                }
+                need_references(scopes, members.values().collect::<Vec<_>>())?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

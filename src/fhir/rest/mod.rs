@@ -178,7 +178,7 @@ impl Rest {
             Interaction::Update(kind, id) => self.update(kind, &id, scopes, headers, body).await,
             Interaction::UpdateWhere(kind) => {
                 need(scopes, Right::Update, Some(kind))?;
-                need(scopes, Right::Search, Some(kind))?;
+                need_to_find(scopes, kind, &query)?;
                 let resource = self.resource_of(kind, headers, body).await?;
                 Ok(self.written(self.server.update_where(resource, &query).await?, headers))
             }
@@ -206,12 +206,7 @@ impl Rest {
     }
 
     async fn search(&self, kind: ResourceType, query: Query, scopes: &Scopes) -> Result<Reply, Refusal> {
-        need(scopes, Right::Search, Some(kind))?;
-        // A chain tells of resources that it passes; whoever may search everything may do so.
-        let chains = query.parameters().any(|(name, _)| name.contains('.'));
-        if chains {
-            need(scopes, Right::Search, None)?;
-        }
+        need_to_find(scopes, kind, &query)?;
         let mut page = self.server.search(kind, &query).await?;
         page.entries.retain(|entry| entry.mode != Mode::Include || scopes.allow(Right::Read, entry.resource.kind()));
         let base = format!("{}/", self.base);
@@ -248,10 +243,11 @@ impl Rest {
         let unless = match headers.get(IF_NONE_EXIST) {
             None => None,
             Some(value) => {
-                need(scopes, Right::Search, Some(kind))?;
                 let text = value.to_str().ok().map(|text| text.rsplit_once('?').map_or(text, |(_, query)| query));
                 let query = text.and_then(|text| Query::parse(text).ok());
-                Some(query.ok_or_else(|| bad("If-None-Exist is not a query"))?)
+                let query = query.ok_or_else(|| bad("If-None-Exist is not a query"))?;
+                need_to_find(scopes, kind, &query)?;
+                Some(query)
             }
         };
         let resource = self.resource_of(kind, headers, body).await?;
@@ -399,6 +395,16 @@ fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(),
         return Ok(());
     }
     Err(Refusal::new(StatusCode::FORBIDDEN, IssueType::Forbidden, "the token's scopes do not allow this"))
+}
+
+/// A search, and every condition that is one, tells what there is. A chain tells of resources that it passes, too;
+/// whoever may search everything may use it.
+fn need_to_find(scopes: &Scopes, kind: ResourceType, query: &Query) -> Result<(), Refusal> {
+    need(scopes, Right::Search, Some(kind))?;
+    if query.parameters().any(|(name, _)| name.contains('.')) {
+        need(scopes, Right::Search, None)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

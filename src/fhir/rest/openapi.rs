@@ -44,7 +44,8 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     let name = kind.as_str();
     let id = parameter("id", "path", json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$"}));
     let version = parameter("version", "path", json!({"type": "string", "pattern": "^[A-Za-z0-9.-]{1,64}$"}));
-    // What is no entity tag is not refused: it matches none (RFC 9110 sections 13.1.1 and 13.1.2).
+    // Any text: what is no entity tag is not refused, it matches none (RFC 9110 sections 13.1.1 and 13.1.2); the search
+    // in If-None-Exist is read as any other, and one that cannot be read is refused with 400 (R4, 3.1.0.8.1).
     let header = |name: &str| parameter(name, "header", json!({"type": "string"}));
     let mut searches = vec![parameter("_id", "query", some_text()), count()];
     searches.extend(R4.searches(kind).map(|(name, search)| {

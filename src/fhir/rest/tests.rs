@@ -294,3 +294,57 @@ async fn an_answer_names_its_trace() {
     let got = served.send("GET", "/metadata", &[("traceparent", "00-no")], Body::empty()).await;
     assert_eq!(got.header("traceparent").len(), parent.len());
 }
+
+#[tokio::test]
+async fn what_may_not_be_searched_is_not_found_by_conditions() {
+    let (served, token) = secured("system/Communication.crus");
+    for (id, resource) in [
+        ("p", json!({ "resourceType": "Patient", "id": "p", "identifier": [{ "system": "s", "value": "1" }] })),
+        (
+            "c",
+            json!({ "resourceType": "Communication", "id": "c", "status": "completed", "identifier": [{
+            "system": "s", "value": "2" }], "subject": { "reference": "Patient/p" } }),
+        ),
+    ] {
+        let resource = Resource::from_json(resource.to_string().as_bytes()).unwrap();
+        served.server.update(resource, crate::fhir::server::Condition::Always).await.unwrap_or_else(|_| panic!("{id}"));
+    }
+    let of = |reference: &str| json!({ "resourceType": "Communication", "status": "completed", "subject": { "reference": reference } });
+    let plain = of("Patient/p");
+    let bundle = |kind: &str, request: Value, resource: &Value| json!({ "resourceType": "Bundle", "type": kind, "entry": [{ "request": request, "resource": resource }] });
+    let chain = "subject:Patient.identifier=s|1";
+    let authorization = [("authorization", token.as_str())];
+
+    // A conditional reference says who has the number, in any depth.
+    let post = json!({ "method": "POST", "url": "Communication" });
+    let deep = json!({ "resourceType": "Communication", "status": "completed", "payload": [{
+        "contentReference": { "reference": "Patient?identifier=s|1" } }] });
+    for kind in ["transaction", "batch"] {
+        for resource in [&of("Patient?identifier=s|1"), &of("Communication?subject:Patient.identifier=s|1"), &deep] {
+            let got = served.post("", &authorization, &bundle(kind, post.clone(), resource)).await;
+            assert_eq!(got.status, 403, "{kind} {resource}: {}", got.text);
+        }
+        for request in [
+            json!({ "method": "POST", "url": "Communication", "ifNoneExist": chain }),
+            json!({ "method": "PUT", "url": format!("Communication?{chain}") }),
+        ] {
+            let got = served.post("", &authorization, &bundle(kind, request, &plain)).await;
+            assert_eq!(got.status, 403, "{kind}: {}", got.text);
+        }
+    }
+    // So does a chain in any other condition.
+    let both = [authorization[0], ("if-none-exist", chain)];
+    assert_eq!(served.post("/Communication", &both, &plain).await.status, 403);
+    let put = format!("/Communication?{}", chain.replace('|', "%7C"));
+    let headers = [authorization[0], ("content-type", "application/fhir+json")];
+    assert_eq!(served.send("PUT", &put, &headers, plain.to_string()).await.status, 403);
+
+    // Conditions on what may be searched hold as before.
+    let own = bundle("transaction", post, &{
+        let mut answer = plain.clone();
+        answer["inResponseTo"] = json!([{ "reference": "Communication?identifier=s|2" }]);
+        answer
+    });
+    let got = served.post("", &authorization, &own).await;
+    assert_eq!(got.json()["entry"][0]["resource"]["inResponseTo"][0]["reference"], "Communication/c", "{}", got.text);
+}

@@ -203,16 +203,36 @@ async fn others_are_not_acted_for() {
 async fn busy_and_broken_homeservers_are_asked_again() {
     let busy = json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "slow down", "retry_after_ms": 20 });
     let fake = fake(&[
-        ("/send/", 429, busy),
-        ("/send/", 429, json!({ "retry_header": "0" })),
-        ("/send/", 502, json!("not a Matrix error")),
-        ("/send/", 200, json!({ "event_id": "$1" })),
+        ("/receipt/", 429, busy),
+        ("/receipt/", 429, json!({ "retry_header": "0" })),
+        ("/receipt/", 502, json!("not a Matrix error")),
     ])
     .await;
-    fake.homeserver.bot().send(room_id!("!r:vvt"), &hallo("one")).await.unwrap();
-    let sends: Vec<_> = fake.seen().into_iter().filter(|seen| seen.path.contains("/send/")).collect();
-    assert_eq!(sends.len(), 4);
-    assert!(sends.iter().all(|send| send.path.ends_with("/one")), "all with the same transaction id");
+    fake.homeserver.bot().mark_read(room_id!("!r:vvt"), event_id!("$1")).await.unwrap();
+    assert_eq!(fake.lines().iter().filter(|line| line.contains("/receipt/")).count(), 4);
+}
+
+/// A homeserver that is killed between storing an event and answering has forgotten its transaction id when it is back.
+#[tokio::test]
+async fn what_may_have_been_sent_is_not_sent_again_by_itself() {
+    let busy = json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "slow down", "retry_after_ms": 20 });
+    let fake = fake(&[
+        ("/send/", 429, busy.clone()),
+        ("/send/", 502, json!("not a Matrix error")),
+        ("/redact/", 429, busy),
+        ("/redact/", 503, json!({})),
+    ])
+    .await;
+    let (bot, room) = (fake.homeserver.bot(), room_id!("!r:vvt"));
+    let sent = bot.send(room, &hallo("one")).await.unwrap_err();
+    let redacted = bot.redact(room, event_id!("$1"), &OwnedTransactionId::from("two"), None).await.unwrap_err();
+    assert!(sent.is_temporary() && redacted.is_temporary(), "{sent}, {redacted}");
+    // Too many requests, and none of them was looked at: that is certain, and may be repeated.
+    for (path, transaction) in [("/send/", "/one"), ("/redact/", "/two")] {
+        let calls: Vec<_> = fake.seen().into_iter().filter(|seen| seen.path.contains(path)).collect();
+        assert_eq!(calls.len(), 2, "{path}");
+        assert!(calls.iter().all(|call| call.path.ends_with(transaction)), "with the same transaction id");
+    }
 }
 
 #[tokio::test]

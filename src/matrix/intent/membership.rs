@@ -1,15 +1,16 @@
 //! Inviting, joining, leaving, kicking, banning. Each asks for an end: where that holds already, it succeeds.
 
+use http::Method;
 use ruma::{
-    OwnedRoomId, OwnedRoomOrAliasId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, UserId,
+    OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, UserId,
     api::client::membership::{
         ban_user, get_member_events, join_room_by_id_or_alias, joined_rooms, kick_user, leave_room, unban_user,
     },
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
-use super::{Error, Homeserver, Intent};
+use super::{Error, Homeserver, Intent, Repeat};
 use crate::matrix::Event;
 
 /// What a user is to a room.
@@ -41,6 +42,8 @@ pub struct Member {
     pub by: OwnedUserId,
     /// When, in milliseconds since 1970.
     pub since: i64,
+    /// The event that says so.
+    pub event_id: OwnedEventId,
 }
 
 /// What an invitation carries.
@@ -60,6 +63,18 @@ pub struct Invitation {
 struct MemberContent {
     membership: Membership,
     displayname: Option<String>,
+}
+
+/// What is read of the answer to `/initialSync`.
+#[derive(Deserialize)]
+struct Rooms {
+    #[serde(default)]
+    rooms: Vec<Room>,
+}
+
+#[derive(Deserialize)]
+struct Room {
+    invite: Option<Box<RawValue>>,
 }
 
 // === impl Homeserver ===
@@ -210,6 +225,26 @@ impl Intent {
         Ok(self.call(joined_rooms::v3::Request::new()).await?.joined_rooms)
     }
 
+    /// The invitations that the user has not answered, as the homeserver would have pushed them.
+    ///
+    /// Synapse answers `/sync` for a service's own user with 500. The older `GET /initialSync`, which the specification
+    /// keeps as deprecated, has them, with the state of every room that the user is in: it is dear where these are many.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Error::TooLarge`] when the user is in too many rooms.
+    pub async fn invitations(&self) -> Result<Vec<Event>, Error> {
+        self.register().await?;
+        let user = (*self.user != *self.homeserver.bot_id()).then_some(&*self.user);
+        let path = "/_matrix/client/v3/initialSync";
+        let request = self.homeserver.bare(Method::GET, path, "limit=1", user)?;
+        let body = self.homeserver.transport().exchange(request, Repeat::IfNotDone).await?.into_body();
+        let all: Rooms = serde_json::from_slice(&body).map_err(|error| Error::Answer {
+            path: path.to_owned(),
+            reason: format!("not a list of rooms (line {})", error.line()),
+        })?;
+        Ok(all.rooms.into_iter().filter_map(|room| room.invite).map(Event::new).collect())
+    }
+
     async fn settle(
         &self,
         done: Result<(), Error>,
@@ -245,5 +280,6 @@ fn member(event: &Event) -> Option<Member> {
         display_name: content.displayname,
         by: outline.sender.clone(),
         since: i64::from(outline.origin_server_ts.get()),
+        event_id: outline.event_id.clone(),
     })
 }

@@ -17,7 +17,7 @@ use ruma::{
 };
 use serde_json::Value;
 
-use super::{Call, Error, Intent};
+use super::{Call, Error, Intent, Repeat};
 use crate::matrix::{canonical, rooms::raw};
 
 /// An event that is to be sent.
@@ -59,6 +59,10 @@ impl Outgoing {
 impl Intent {
     /// Sends an event. A user who is not in the room joins it first, if need be by invitation of the bot.
     ///
+    /// It is repeated only where the homeserver certainly did nothing: one that was killed has forgotten the transaction
+    /// id, and would take a repetition for another event. Whoever gets an error that is temporary looks first whether
+    /// the event is there.
+    ///
     /// # Errors
     /// See [`Error`].
     pub async fn send(&self, room: &RoomId, outgoing: &Outgoing) -> Result<OwnedEventId, Error> {
@@ -67,10 +71,10 @@ impl Intent {
         let body = raw(&canonical::content(&outgoing.content)?)?.cast_unchecked();
         let mut request = send_message_event::v3::Request::new_raw(room.to_owned(), transaction_id, kind, body);
         request.timestamp = outgoing.at;
-        Ok(self.call_inside(room, request).await?.event_id)
+        Ok(self.call_inside(room, request, Repeat::IfNotDone).await?.event_id)
     }
 
-    /// Removes the content of an event.
+    /// Removes the content of an event. It is repeated as sending is.
     ///
     /// # Errors
     /// See [`Error`].
@@ -84,7 +88,7 @@ impl Intent {
         let (room_id, event_id) = (room.to_owned(), event.to_owned());
         let mut request = redact_event::v3::Request::new(room_id, event_id, transaction_id.to_owned());
         request.reason = reason.map(str::to_owned);
-        Ok(self.call_inside(room, request).await?.event_id)
+        Ok(self.call_inside(room, request, Repeat::IfNotDone).await?.event_id)
     }
 
     /// Says that the user has read up to an event (`m.read`).
@@ -94,7 +98,7 @@ impl Intent {
     pub async fn mark_read(&self, room: &RoomId, event: &EventId) -> Result<(), Error> {
         let mut request = create_receipt::v3::Request::new(room.to_owned(), ReceiptType::Read, event.to_owned());
         request.thread = ReceiptThread::Unthreaded;
-        self.call_inside(room, request).await.map(drop)
+        self.call_inside(room, request, Repeat::Always).await.map(drop)
     }
 
     /// Says that the user is typing, for at most so long; `None`: no longer.
@@ -104,13 +108,18 @@ impl Intent {
     pub async fn typing(&self, room: &RoomId, lasting: Option<Duration>) -> Result<(), Error> {
         let state = lasting.map_or(Typing::No, |lasting| Typing::Yes(TypingInfo::new(lasting)));
         let request = create_typing_event::v3::Request::new(self.user.clone(), room.to_owned(), state);
-        self.call_inside(room, request).await.map(drop)
+        self.call_inside(room, request, Repeat::Always).await.map(drop)
     }
 
     /// A call that only a member may make: where it is refused, the user joins and makes it once more.
-    pub(super) async fn call_inside<R: Call>(&self, room: &RoomId, request: R) -> Result<R::IncomingResponse, Error> {
+    pub(super) async fn call_inside<R: Call>(
+        &self,
+        room: &RoomId,
+        request: R,
+        repeat: Repeat,
+    ) -> Result<R::IncomingResponse, Error> {
         let known = self.homeserver.memory().is_joined(room, &self.user);
-        let error = match self.call(request.clone()).await {
+        let error = match self.call_with(request.clone(), repeat).await {
             Ok(response) => {
                 self.homeserver.memory().joined(room, &self.user);
                 return Ok(response);
@@ -126,7 +135,7 @@ impl Intent {
         }
         self.homeserver.memory().left(room, &self.user);
         match self.ensure_joined(room, &[]).await {
-            Ok(()) => self.call(request).await,
+            Ok(()) => self.call_with(request, repeat).await,
             Err(_) => Err(error),
         }
     }

@@ -11,7 +11,7 @@ use ruma::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
-use super::{Error, Intent};
+use super::{Error, Intent, Repeat};
 use crate::matrix::{
     Event, canonical,
     rooms::{Authority, Levels, raw},
@@ -48,7 +48,7 @@ impl Intent {
     ) -> Result<OwnedEventId, Error> {
         let mut request = state_request(room, kind, key, content)?;
         request.timestamp = at;
-        Ok(self.call_inside(room, request).await?.event_id)
+        Ok(self.call_inside(room, request, Repeat::Always).await?.event_id)
     }
 
     /// Sets a member event without joining first: it is what joining needs.

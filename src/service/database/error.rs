@@ -10,7 +10,16 @@ pub enum DatabaseError {
     /// It cannot do it now: a full disk, a lock that was not given in time. Nothing was done.
     #[error("the database cannot do it now: {0}")]
     Hindered(String),
-    /// It will not do it, however often it is asked: no such table, a value that does not fit. Nothing was done.
+    /// It gave up on it: a conflict with others, a statement that took too long. Nothing was done; once more may help,
+    /// and if it does not for long, it is the work that is too much.
+    #[error("the database gave up: {0}")]
+    GaveUp(String),
+    /// It lets this program do nothing of the kind, whatever the values: a wrong password, a missing right, a table that
+    /// is not there, a file that cannot be written. Somebody has to mend it. Nothing was done.
+    #[error("the database does not allow it: {0}")]
+    Denied(String),
+    /// It will not do this, however often it is asked, and does other things: a value that does not fit, a rule that is
+    /// broken. Nothing was done.
     #[error("the database refused: {0}")]
     Refused(String),
     /// It holds something that this program did not put there, or a file is damaged.
@@ -31,6 +40,11 @@ impl DatabaseError {
 
     /// Whether asking the same again gives the same.
     pub fn is_final(&self) -> bool {
+        matches!(self, Self::Denied(_)) || self.is_about_the_work()
+    }
+
+    /// Whether it is this work that cannot be done, while others can: nobody need wait behind it.
+    pub fn is_about_the_work(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Unexpected(_))
     }
 }

@@ -21,6 +21,7 @@ mod schema;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
+mod transfer;
 mod value;
 mod writer;
 
@@ -39,6 +40,7 @@ pub use connection::Connection;
 pub use error::DatabaseError;
 pub use postgres::{Server, Settings};
 pub use schema::Schema;
+pub use transfer::{Moved, Part, transfer};
 pub(crate) use value::values;
 pub use value::{Column, Row, Value, bounded};
 

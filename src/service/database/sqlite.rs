@@ -95,14 +95,29 @@ pub(super) fn value<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<Val
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn error(error: rusqlite::Error) -> DatabaseError {
     use rusqlite::ErrorCode as Code;
-    let rusqlite::Error::SqliteFailure(failure, text) = &error else {
-        return DatabaseError::Unexpected(error.to_string());
+    let (failure, text) = match &error {
+        rusqlite::Error::SqliteFailure(failure, text) => (failure, text),
+        // A statement that does not fit the tables.
+        rusqlite::Error::SqlInputError { msg, .. } => return DatabaseError::Denied(msg.clone()),
+        other => return DatabaseError::Unexpected(other.to_string()),
     };
     let text = text.clone().unwrap_or_else(|| failure.to_string());
     match failure.code {
-        Code::DatabaseBusy | Code::DatabaseLocked | Code::DiskFull | Code::SystemIoFailure | Code::OutOfMemory => {
-            DatabaseError::Hindered(text)
-        }
+        Code::DatabaseBusy
+        | Code::DatabaseLocked
+        | Code::DiskFull
+        | Code::SystemIoFailure
+        | Code::OutOfMemory
+        | Code::FileLockingProtocolFailed
+        | Code::OperationInterrupted
+        | Code::OperationAborted
+        | Code::SchemaChanged => DatabaseError::Hindered(text),
+        // `Unknown` is SQLITE_ERROR: the statement does not fit the tables.
+        Code::ReadOnly
+        | Code::CannotOpen
+        | Code::PermissionDenied
+        | Code::AuthorizationForStatementDenied
+        | Code::Unknown => DatabaseError::Denied(text),
         Code::DatabaseCorrupt | Code::NotADatabase => DatabaseError::Unexpected(text),
         _ => DatabaseError::Refused(text),
     }

@@ -103,7 +103,7 @@ mod cases {
         let wrong = database.ask(|connection| connection.first("SELECT name FROM note", &[], |row| row.get::<i64>(0)));
         assert!(matches!(wrong.await, Err::<_, DatabaseError>(DatabaseError::Unexpected(_))));
         let refused = database.ask(|connection| connection.exists("SELECT nothing FROM note", &[])).await.unwrap_err();
-        assert!(refused.is_final(), "{refused}");
+        assert!(refused.is_final() && !refused.is_about_the_work(), "the table is as it is for all: {refused}");
         assert_eq!(names(&database).await.len(), texts.len());
     }
 
@@ -119,7 +119,7 @@ mod cases {
         let (first, bad, last) = tokio::join!(insert(&["a"]), insert(&["b", "b"]), insert(&["c"]));
         assert!(first.is_ok() && last.is_ok());
         let text = bad.unwrap_err();
-        assert!(text.is_final(), "{text}");
+        assert!(text.is_final() && text.is_about_the_work(), "{text}");
         // A work that passes over its own mistake has none of its effects either.
         let swallowed = database.write(|connection| {
             connection.execute("INSERT INTO note (name) VALUES ('d')", &[])?;
@@ -212,6 +212,51 @@ async fn a_server_elsewhere_is_known_by_its_certificate_and_knows_the_password()
     assert!(connect(&at("localhost", "?sslmode=disable")).await.is_err());
     let refused = connect(&Settings { password_file: Some(wrong_password), ..at("localhost", "") }).await.unwrap_err();
     assert!(refused.contains("password authentication failed") && !refused.contains("anders"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_says_means_waiting_trying_mending_or_parking() {
+    let url = postgres::fresh_database();
+    let database = Database::connect(&server(&url), SCHEMA, Patience::Command, || ()).await.unwrap();
+    let says = async |code: &'static str| {
+        let raise = format!("DO $$ BEGIN RAISE SQLSTATE '{code}' USING MESSAGE = 'canary'; END $$");
+        database.write(move |connection| connection.execute(&raise, &[])).await.unwrap_err()
+    };
+    for code in ["53100", "53200", "55P03", "58030"] {
+        let error = says(code).await;
+        assert!(matches!(error, DatabaseError::Hindered(_)) && !error.is_final(), "{code}: {error}");
+    }
+    for code in ["40001", "40P01", "57014"] {
+        let error = says(code).await;
+        assert!(matches!(error, DatabaseError::GaveUp(_)) && !error.is_final(), "{code}: {error}");
+    }
+    for code in ["28P01", "3D000", "42501", "42P01"] {
+        let error = says(code).await;
+        assert!(matches!(error, DatabaseError::Denied(_)) && !error.is_about_the_work(), "{code}: {error}");
+    }
+    for code in ["22001", "23505", "54000", "XX001"] {
+        let error = says(code).await;
+        assert!(error.is_about_the_work() && !error.to_string().contains("canary"), "{code}: {error}");
+    }
+    // A real one: what is too large for an index. SQLite takes it.
+    let letters: String = (0..20_000_u64).map(|n| char::from(b'a' + (n * n * 7919 % 8191 % 26) as u8)).collect();
+    let insert =
+        move |connection: &Connection| connection.execute("INSERT INTO note (name) VALUES (?)", values![&letters]);
+    let error = database.write(insert).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Refused(_)), "{error}");
+}
+
+/// Files that this program may not write, and are none at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_written_is_no_fault_of_the_work() {
+    let place = Place::sqlite();
+    let database = place.trial().await;
+    let write = |connection: &Connection| {
+        connection.batch("PRAGMA query_only = ON")?;
+        connection.execute("INSERT INTO note (name) VALUES ('a')", &[])
+    };
+    let error = database.write(write).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Denied(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

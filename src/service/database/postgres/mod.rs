@@ -100,7 +100,7 @@ impl Server {
 
     async fn connect(&self) -> Result<tokio_postgres::Client, DatabaseError> {
         let mut config = self.config.clone();
-        let password = self.passwords.read(&config).map_err(|failure| DatabaseError::Refused(failure.to_string()))?;
+        let password = self.passwords.read(&config).map_err(|failure| DatabaseError::Denied(failure.to_string()))?;
         if let Some(password) = password {
             config.password(password.expose());
         }
@@ -116,7 +116,7 @@ impl Server {
         match (sound.get(0), sound.get(1)) {
             ("UTF8", "off") => Ok(client),
             ("UTF8", _) => Err(DatabaseError::Unreachable("the server is a standby that takes no writes".to_owned())),
-            (other, _) => Err(DatabaseError::Refused(format!("its encoding is {other}; UTF8 is needed"))),
+            (other, _) => Err(DatabaseError::Denied(format!("its encoding is {other}; UTF8 is needed"))),
         }
     }
 
@@ -300,8 +300,12 @@ fn describe(error: &tokio_postgres::Error) -> DatabaseError {
         // A server that became a standby, and a session that was ended because it stood still.
         _ if ["25006", "25P03"].contains(&code) => DatabaseError::Unreachable(said.message().to_owned()),
         "53" if *said.code() == SqlState::TOO_MANY_CONNECTIONS => DatabaseError::Unreachable(said.message().to_owned()),
-        "28" | "3D" | "42" => DatabaseError::Refused(format!("{} ({code})", said.message())),
-        "40" | "53" | "55" | "57" | "58" => DatabaseError::Hindered(format!("{} ({code})", said.message())),
+        "28" | "3D" | "42" => DatabaseError::Denied(format!("{} ({code})", said.message())),
+        // A serialization failure, a deadlock, a statement that took longer than it may.
+        "40" | "57" => DatabaseError::GaveUp(format!("{} ({code})", said.message())),
+        "53" | "55" | "58" => DatabaseError::Hindered(format!("{} ({code})", said.message())),
+        "XX" => DatabaseError::Unexpected(text),
+        // 21, 22, 23, 44, 54: values and rules.
         _ => DatabaseError::Refused(text),
     }
 }
