@@ -2,7 +2,7 @@
 
 #![expect(unreachable_pub, reason = "the module belongs to a program")]
 
-#[path = "../benches/proxy/statistics.rs"]
+#[path = "../benches/common/statistics.rs"]
 mod statistics;
 
 use statistics::{Spread, quantile};
@@ -13,6 +13,7 @@ fn a_spread_is_the_middle_and_the_ends() {
     assert_eq!(Spread::of([4.0, 1.0]), Some(Spread { median: 2.5, least: 1.0, most: 4.0 }));
     assert_eq!(Spread::of([7.0]), Some(Spread { median: 7.0, least: 7.0, most: 7.0 }));
     assert_eq!(Spread::of([]), None);
+    assert_eq!(Spread::of([1.0, 2.0]).map(|spread| spread.cell(1)).as_deref(), Some("**1.5** (1.0–2.0)"));
 }
 
 #[test]

@@ -20,11 +20,14 @@ use tokio::signal::unix::{SignalKind, signal};
 mod cases;
 mod certificates;
 mod load;
+#[path = "../common/machine.rs"]
 mod machine;
 mod options;
 mod peers;
+#[path = "../common/process.rs"]
 mod process;
 mod report;
+#[path = "../common/statistics.rs"]
 mod statistics;
 mod upstream;
 

@@ -117,17 +117,14 @@ impl Results {
     }
 
     fn heading(&self) -> String {
-        let Machine { processor, cores, memory_gib, kernel, system, load_before, .. } = &self.machine;
-        let kind = if self.machine.virtual_machine { "virtual machine" } else { "machine" };
         let versions: Vec<String> =
             self.peers.iter().map(|subject| format!("{} {}", subject.peer.name(), subject.version)).collect();
         format!(
-            "Measured on {date} on a {kind} with {cores} cores ({processor}), {memory_gib} GiB, {system}, Linux {kernel}; \
-             load average before the run {load_before}. {versions}. {rounds} rounds of {seconds} s a case and peer. \
+            "{machine} {versions}. {rounds} rounds of {seconds} s a case and peer. \
              A cell is the median over the rounds, with the least and the most. Meanwhile other programs used {others} % \
              of the cores (median).\n",
             others = self.others(),
-            date = self.date,
+            machine = self.machine.describe(&self.date),
             rounds = self.rounds,
             seconds = self.seconds,
             versions = versions.join(", "),
@@ -169,12 +166,8 @@ impl Results {
 
     fn cell(&self, id: &str, peer: Peer, measure: &Measure) -> String {
         let digits = measure.digits;
-        match Spread::of(self.numbers(id, peer, measure).into_values()) {
-            Some(Spread { median, least, most }) => {
-                format!("**{median:.digits$}** ({least:.digits$}–{most:.digits$})")
-            }
-            None => "–".to_owned(),
-        }
+        Spread::of(self.numbers(id, peer, measure).into_values())
+            .map_or_else(|| "–".to_owned(), |spread| spread.cell(digits))
     }
 
     /// Ours over the best of others, round by round.
@@ -189,10 +182,7 @@ impl Results {
 }
 
 fn ratio_cell(spread: Option<Spread>) -> String {
-    spread.map_or_else(
-        || "–".to_owned(),
-        |Spread { median, least, most }| format!("**{median:.2}** ({least:.2}–{most:.2})"),
-    )
+    spread.map_or_else(|| "–".to_owned(), |spread| spread.cell(2))
 }
 
 /// One measurement, for whoever watches.

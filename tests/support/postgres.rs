@@ -33,6 +33,10 @@ pub(crate) struct Postgres {
     _life: Option<Child>,
 }
 
+/// Whether the server waits for the disk (`fsync`). The machine does not fail during a test, only processes do; a
+/// measurement says `on` before it asks for the server.
+pub(crate) static FSYNC: OnceLock<&'static str> = OnceLock::new();
+
 /// The server of this test process.
 pub(crate) fn server() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
@@ -132,8 +136,7 @@ fn start_server(programs: &Path, directory: &Path, port: u16, user: &Owner) -> C
         .args(setting("port", &port))
         .args(setting("listen_addresses", &"localhost"))
         .args(setting("unix_socket_directories", &directory.display()))
-        // The machine does not fail during a test, only processes do.
-        .args(setting("fsync", &"off"))
+        .args(setting("fsync", FSYNC.get_or_init(|| "off")))
         .args(setting("max_connections", &300))
         .args(setting("shared_buffers", &"32MB"))
         .args(setting("ssl", &"on"))

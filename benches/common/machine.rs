@@ -50,6 +50,16 @@ impl Machine {
             files: raise_files(wanted_files),
         })
     }
+
+    /// The words that stand above the tables.
+    pub fn describe(&self, date: &str) -> String {
+        let Self { processor, cores, memory_gib, kernel, system, load_before, .. } = self;
+        let kind = if self.virtual_machine { "virtual machine" } else { "machine" };
+        format!(
+            "Measured on {date} on a {kind} with {cores} cores ({processor}), {memory_gib} GiB, {system}, Linux {kernel}; \
+             load average before the run {load_before}."
+        )
+    }
 }
 
 /// Raises the soft limit, and the hard one where that is allowed; returns what it is in the end.

@@ -65,19 +65,12 @@ impl Process {
 
     /// CPU time, user and system, that the process, its children and their dead have used so far.
     pub fn cpu_time(&self) -> Result<Duration> {
-        Ok(in_time(tree(self.id())?.iter().map(|process| process.ticks).sum()))
+        cpu_time_of(self.id())
     }
 
     /// Memory in KiB: the proportional set size of the process and its children, shared pages divided among them.
     pub fn memory(&self) -> Result<u64> {
-        let mut sum = 0;
-        for process in tree(self.id())? {
-            let path = format!("/proc/{}/smaps_rollup", process.id);
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-            let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in smaps_rollup")?;
-            sum += line.trim().trim_end_matches(" kB").parse::<u64>().context("Pss is no number")?;
-        }
-        Ok(sum)
+        memory_of(self.id())
     }
 
     fn signal(&self, signal: Signal) {
@@ -98,6 +91,23 @@ impl Drop for Process {
         self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// CPU time, user and system, of a process, its children and their dead so far.
+pub fn cpu_time_of(root: u32) -> Result<Duration> {
+    Ok(in_time(tree(root)?.iter().map(|process| process.ticks).sum()))
+}
+
+/// Memory of a process and its children in KiB; see [`Process::memory`].
+pub fn memory_of(root: u32) -> Result<u64> {
+    let mut sum = 0;
+    for process in tree(root)? {
+        let path = format!("/proc/{}/smaps_rollup", process.id);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in smaps_rollup")?;
+        sum += line.trim().trim_end_matches(" kB").parse::<u64>().context("Pss is no number")?;
+    }
+    Ok(sum)
 }
 
 /// CPU time that this program has used so far.

@@ -24,6 +24,12 @@ impl Spread {
         let (low, high) = (numbers.get((numbers.len() - 1) / 2)?, numbers.get(numbers.len() / 2)?);
         Some(Self { median: (low + high) / 2.0, least, most })
     }
+
+    /// The cell of a table.
+    pub fn cell(&self, digits: usize) -> String {
+        let Self { median, least, most } = self;
+        format!("**{median:.digits$}** ({least:.digits$}–{most:.digits$})")
+    }
 }
 
 /// The value below which the share `quantile` (0 to 1) of sorted numbers lies.
