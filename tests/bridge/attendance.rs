@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce, practitioner, request, team},
+    scenario::{accept, begin, communication, introduce, practitioner, request, team},
     world::{Person, SERVER, World, elsewhere, encode, until},
 };
 
@@ -42,13 +42,9 @@ fn parts<'a>(team: &'a Value, person: &str) -> Vec<&'a Value> {
 async fn a_team_follows_its_space_where_it_should() {
     let mut world = World::new();
     world.settings = vec![("FHIR_BRIDGE_ENGINE__TEAM_FOLLOWS_SPACE", "true".to_owned())];
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, space, room) = begin(&mut world).await;
     world.put(practitioner("dora", &format!("@dora:{SERVER}"))).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let (anna, dora, eve) = (world.person("anna").await, world.person("dora").await, world.person("eve").await);
-    let (space, room) = accept(&world, &anna).await;
+    let (dora, eve) = (world.person("dora").await, world.person("eve").await);
     let versions = |team: Value| team["meta"]["versionId"].as_str().unwrap().to_owned();
     let before = versions(world.get("CareTeam/Team-1").await.unwrap());
 
@@ -107,13 +103,9 @@ async fn who_comes_or_goes_while_others_rewrite_the_team_is_not_sent_away_or_fet
     let mut world = World::new();
     world.settings = vec![("FHIR_BRIDGE_ENGINE__TEAM_FOLLOWS_SPACE", "true".to_owned())];
     world.start_fhir_server().await;
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, space, _) = begin(&mut world).await;
     world.put(practitioner("dora", &format!("@dora:{SERVER}"))).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let (anna, dora) = (world.person("anna").await, world.person("dora").await);
-    let (space, _) = accept(&world, &anna).await;
+    let dora = world.person("dora").await;
     invite(&anna, &space, &dora.user_id).await;
 
     for (membership, path) in [("join", "join"), ("leave", "leave")] {
@@ -195,12 +187,7 @@ async fn whose_part_has_ended_has_no_part_in_the_conversation_unless_named_there
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_while_the_bridge_is_away_and_who_is_writing() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
     world.put(communication("m1", "Lees dit.")).await;
     let message = until("the message is there", || async {
         anna.timeline(&room).await.into_iter().find(|event| event["content"]["body"] == "Lees dit.")

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     crash::{beginning_with, communications, settled},
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{Person, World, encode, number, place},
 };
 
@@ -113,12 +113,7 @@ async fn whoever_is_killed_at_any_moment_every_message_is_there_once_and_in_orde
 
     let mut world = World::new();
     world.start_fhir_server().await;
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     let started = Instant::now();
     let enough = AtomicBool::new(false);

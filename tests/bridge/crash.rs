@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{accept, begin, communication, introduce},
     world::{Person, World, arrived, encode, until},
 };
 
@@ -32,12 +32,7 @@ pub(crate) async fn settled(world: &World, anna: &Person, room: &str, to_matrix:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_killed_every_message_is_there_once_and_in_order() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     let (mut to_matrix, mut to_fhir) = (Vec::new(), Vec::new());
     for round in 0..6 {
@@ -126,12 +121,7 @@ async fn what_was_never_pushed_is_read_back_and_what_waited_is_delivered() {
     const MISSED: usize = 150;
     const WAITING: usize = 100;
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     // A homeserver that does not know the bridge pushes nothing, now or later.
     world.kill_homeserver();
@@ -168,12 +158,7 @@ async fn what_was_never_pushed_is_read_back_and_what_waited_is_delivered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_homeserver_forgot_is_found_below_what_came_later_and_after_a_restart_that_nobody_noticed() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
     let mut said = Vec::new();
     let mut say = async |text: String| {
         anna.say(&room, &text).await;
@@ -211,12 +196,7 @@ async fn what_a_homeserver_forgot_is_found_below_what_came_later_and_after_a_res
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invitation_that_a_homeserver_forgot_is_accepted() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    accept(&world, &anna).await;
+    let (anna, ..) = begin(&mut world).await;
     let bot = world.bot().user_id;
 
     world.kill_bridge();

@@ -17,7 +17,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{Person, World, free_ports, until},
 };
 
@@ -86,12 +86,7 @@ async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what
         ("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{port}")),
         ("FHIR_BRIDGE_HOMESERVER__PATIENCE_SECONDS", "5".to_owned()),
     ];
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     // A message of two parts, an edit of one, a withdrawal.
     let mut message = communication("m1", "Eerste deel");

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     postgres,
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{World, elsewhere, encode, until},
 };
 
@@ -37,13 +37,8 @@ async fn a_bridge_moves_to_postgresql_with_all_that_it_knows() {
     let into = ["move", "--to", database.as_str()];
     let nothing = refused(&world, &into);
     assert!(nothing.contains("there is no state"), "{nothing}");
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, _, room) = begin(&mut world).await;
     world.put(communication("m1", "Voor de verhuizing.")).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
     let told = anna.say(&room, "Dit ook.").await;
     let of_event = format!("Communication?identifier=https://matrix.org/event-id%7C{}", encode(&told));
     until("it is a Communication", || async { world.search(&of_event).await.pop() }).await;

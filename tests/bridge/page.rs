@@ -6,7 +6,7 @@ use reqwest::{RequestBuilder, Response, StatusCode, header, redirect};
 use serde_json::json;
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{SERVER, World, encode, until},
 };
 
@@ -143,13 +143,8 @@ async fn both_sides_are_compared_and_repaired_from_the_page() {
     let mut world = World::new();
     world.settings.push(("FHIR_BRIDGE_ENGINE__TRIES", "1".to_owned()));
     viewers(&mut world);
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, _, room) = begin(&mut world).await;
     world.put(communication("m1", "Alles goed.")).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
     let browser = Browser::new(&world);
 
     // What is parked because nobody knew its sender is missing in Matrix.
@@ -263,13 +258,8 @@ fn viewers(world: &mut World) {
 async fn both_sides_stand_beside_each_other_and_texts_need_a_token() {
     let mut world = World::new();
     viewers(&mut world);
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, _, room) = begin(&mut world).await;
     world.put(json!({ "resourceType": "Organization", "id": "vvt", "name": "Thuiszorg <b>Vet</b>" })).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
     world.put(communication("m1", "Het gaat <i>goed</i>.")).await;
     let event = anna.say(&room, "Fijn om te horen.").await;
     let of_event = format!("Communication?identifier=https://matrix.org/event-id%7C{}", encode(&event));

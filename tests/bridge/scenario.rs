@@ -72,6 +72,18 @@ pub(crate) async fn accept(world: &World, anna: &Person) -> (String, String) {
     (rooms.remove(0), rooms.remove(0))
 }
 
+/// How most tests begin: the bridge runs, FHIR has the people, the team and the conversation, the homeserver comes, and
+/// Anna is in the team's space and in the conversation.
+pub(crate) async fn begin(world: &mut World) -> (Person, String, String) {
+    world.start_bridge().await;
+    introduce(world).await;
+    world.start_homeserver().await;
+    world.connected().await;
+    let anna = world.person("anna").await;
+    let (space, room) = accept(world, &anna).await;
+    (anna, space, room)
+}
+
 fn of_type<'a>(state: &'a [Value], kind: &str) -> Vec<&'a Value> {
     state.iter().filter(|event| event["type"] == kind).collect()
 }
