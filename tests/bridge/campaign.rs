@@ -111,8 +111,7 @@ async fn whoever_is_killed_at_any_moment_every_message_is_there_once_and_in_orde
     let seed = number("BRIDGE_TEST_SEED", u64::from(clock.subsec_nanos())) | 1;
     eprintln!("BRIDGE_TEST_KILLS={kills} BRIDGE_TEST_SEED={seed}");
 
-    let mut world = World::new();
-    world.start_fhir_server().await;
+    let mut world = World::with_fhir_server();
     let (anna, _, room) = begin(&mut world).await;
 
     let started = Instant::now();

@@ -14,7 +14,7 @@ pub(crate) fn beginning_with<'a>(texts: &'a [String], word: &str) -> Vec<&'a str
 }
 
 pub(crate) async fn communications(world: &World, word: &str) -> Vec<String> {
-    let mut found = world.search("Communication?part-of=CommunicationRequest/t1&_count=200").await;
+    let mut found = world.search("Communication?part-of=CommunicationRequest/t1&_count=1000").await;
     found.sort_by_key(|communication| communication["sent"].as_str().unwrap_or_default().to_owned());
     let text = |communication: &Value| Some(communication["payload"][0]["contentString"].as_str()?.to_owned());
     found.iter().filter_map(text).filter(|text| text.starts_with(word)).collect()
@@ -93,16 +93,17 @@ async fn transactions_that_come_again_under_any_number_are_taken_once() {
     let expected: Vec<String> = (0..30).map(|number| format!("fhir {number}")).collect();
     assert_eq!(beginning_with(&anna.texts(&room).await, "fhir "), expected);
 
-    let event = |id: &str, text: &str| {
+    let event = |id: &str, at: u64, text: &str| {
         json!({ "type": "m.room.message", "event_id": id, "room_id": room, "sender": anna.user_id,
-            "origin_server_ts": 4_000_000_000_000_u64, "content": { "msgtype": "m.text", "body": text } })
+            "origin_server_ts": 4_000_000_000_000 + at, "content": { "msgtype": "m.text", "body": text } })
     };
     // The homeserver counts from 1 again, and sends an old event together with a new one.
     let registration = std::fs::read_to_string(world.path("state").join("registration.yaml")).unwrap();
     let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
     let token = registration["hs_token"].as_str().unwrap();
     let url = format!("http://127.0.0.1:{}/_matrix/app/v1/transactions/1", world.bridge_port);
-    for events in [json!([event("$a", "matrix 2")]), json!([event("$a", "matrix 2"), event("$b", "matrix 3")])] {
+    let (second, third) = (event("$a", 0, "matrix 2"), event("$b", 1, "matrix 3"));
+    for events in [json!([second]), json!([second, third])] {
         let body = json!({ "events": events });
         for _ in 0..2 {
             let response = world.http.put(&url).bearer_auth(token).json(&body).send().await.unwrap();

@@ -77,6 +77,11 @@ async fn everything(person: &Person, room: &str) -> Vec<String> {
     person.timeline(room).await.iter().filter_map(said).collect()
 }
 
+/// Waits until something is said: a FHIR server elsewhere may be asked for the newest version alone.
+async fn is_said(person: &Person, room: &str, text: &str) {
+    until(text, || async { person.texts(room).await.iter().any(|said| said.contains(text)).then_some(()) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what_it_did_not_answer() {
     let mut world = World::new();
@@ -92,9 +97,11 @@ async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what
     let mut message = communication("m1", "Eerste deel");
     message["payload"] = json!([{ "contentString": "Eerste deel" }, { "contentString": "Tweede deel" }]);
     world.put(message.clone()).await;
+    is_said(&anna, &room, "Tweede deel").await;
     message["payload"][1]["contentString"] = json!("Tweede deel, beter");
     world.put(message).await;
     world.put(communication("m2", "Een vergissing")).await;
+    is_said(&anna, &room, "Een vergissing").await;
     let mut mistake = communication("m2", "Een vergissing");
     mistake["status"] = json!("entered-in-error");
     world.put(mistake).await;
@@ -111,6 +118,7 @@ async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what
     for text in ["Van Anna, anders", "Van Anna, weer anders"] {
         of_anna["payload"] = json!([{ "contentString": text }]);
         of_anna = world.put(of_anna).await;
+        is_said(&anna, &room, &format!("Gewijzigd in het dossier: {text}")).await;
     }
     anna.say(&room, "!fhir hulp").await;
     world.put(communication("last", "Tot slot")).await;

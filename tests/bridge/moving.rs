@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     postgres,
     scenario::{begin, communication},
-    world::{World, elsewhere, encode, until},
+    world::{World, encode, until},
 };
 
 /// What a command says that must fail.
@@ -29,10 +29,7 @@ async fn history(world: &World) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_moves_to_postgresql_with_all_that_it_knows() {
-    if elsewhere().is_some() {
-        return; // What moves is the embedded endpoint.
-    }
-    let mut world = World::new();
+    let mut world = World::embedded();
     let database = postgres::fresh_database();
     let into = ["move", "--to", database.as_str()];
     let nothing = refused(&world, &into);
