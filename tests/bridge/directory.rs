@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenario::{PATIENT, accept, communication, introduce, request},
-    world::{Person, SERVER, World, encode, until},
+    world::{Person, SERVER, World, encode, fhir_lacks, until},
 };
 
 const UZI: &str = "http://fhir.nl/fhir/NamingSystem/uzi-nr-pers";
@@ -167,9 +167,12 @@ async fn people_who_are_named_by_number_alone_take_part() {
     .await;
     assert_eq!(sender["identifier"], json!({ "system": UZI, "value": "900000002" }));
     assert_eq!((&sender["type"], &sender["reference"]), (&json!("Practitioner"), &Value::Null));
-    let tasks = "Task?based-on=CommunicationRequest/t1&owner:identifier=";
-    let tasks = format!("{tasks}{}%7C900000002", encode(UZI));
-    until("Bob has a Task", || async { (world.search(&tasks).await.len() == 1).then_some(()) }).await;
+    let of_bob = |task: &Value| task["owner"]["identifier"] == json!({ "system": UZI, "value": "900000002" });
+    until("Bob has a Task", || async {
+        let tasks = world.search("Task?based-on=CommunicationRequest/t1").await;
+        (tasks.into_iter().filter(of_bob).count() == 1).then_some(())
+    })
+    .await;
 
     // Who is not known is said by system, never by number.
     let status = until("two are parked", || async {
@@ -185,6 +188,10 @@ async fn people_who_are_named_by_number_alone_take_part() {
         .put(json!({ "resourceType": "Organization", "id": "kade", "name": "De Kade",
             "identifier": [{ "system": URA, "value": "00002222" }] }))
         .await;
+    // Unless the server cannot be asked which teams name it; then somebody retries.
+    if fhir_lacks("identifier-modifier") {
+        world.output(&["retry"]);
+    }
     let kade = format!("@_fhir_bridge_organization-kade:{SERVER}");
     until("the organisation takes part", || async {
         (membership(&world, &space, &kade).await? == "join" && world.output(&["status"]).contains("1 parked"))
