@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenario::{PATIENT, accept, communication, introduce, request},
-    world::{Person, SERVER, World, encode, fhir_lacks, until},
+    world::{Person, SERVER, World, encode, until},
 };
 
 const UZI: &str = "http://fhir.nl/fhir/NamingSystem/uzi-nr-pers";
@@ -188,10 +188,6 @@ async fn people_who_are_named_by_number_alone_take_part() {
         .put(json!({ "resourceType": "Organization", "id": "kade", "name": "De Kade",
             "identifier": [{ "system": URA, "value": "00002222" }] }))
         .await;
-    // Unless the server cannot be asked which teams name it; then somebody retries.
-    if fhir_lacks("identifier-modifier") {
-        world.output(&["retry"]);
-    }
     let kade = format!("@_fhir_bridge_organization-kade:{SERVER}");
     until("the organisation takes part", || async {
         (membership(&world, &space, &kade).await? == "join" && world.output(&["status"]).contains("1 parked"))
