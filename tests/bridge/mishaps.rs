@@ -92,6 +92,12 @@ async fn a_room_that_an_admin_deletes_is_made_anew() {
     .await;
     // What was said before is on record, and changes there find no room to be said in unless they say more.
     assert!(!anna.texts(&second).await.iter().any(|text| text.contains("eerste")), "{texts:?}");
+    // Nor is it read there any more.
+    world
+        .put(json!({ "resourceType": "Task", "id": "of-kees", "status": "completed", "intent": "order",
+            "basedOn": [{ "reference": "CommunicationRequest/t1" }], "focus": { "reference": "Communication/m1" },
+            "owner": { "reference": "RelatedPerson/Kees" } }))
+        .await;
     let mut message = world.get("Communication/m1").await.unwrap();
     message["payload"][0]["contentString"] = json!("Verbeterd.");
     world.put(message).await;

@@ -152,6 +152,11 @@ impl Engine {
         let focus = task.focus.as_ref().and_then(|focus| focus.reference.clone());
         let (Some(TaskStatus::Completed), Some(focus)) = (&task.status, focus) else { return Ok(vec![link]) };
         let Some(message) = self.store.messages_of(&focus).await?.into_iter().next() else { return Ok(vec![link]) };
+        // What was said in a room that is gone can be read there no more.
+        let linked = self.store.room_of(&request.to_string()).await?;
+        if linked.is_none_or(|linked| linked.room_id != message.room_id) {
+            return Ok(vec![link]);
+        }
         let ghost = user_id(&self.names.ghost(&owner))?;
         let room = room_id(&message.room_id)?;
         let membership = self.homeserver.bot().membership(&room, &ghost).await?;
