@@ -16,6 +16,8 @@ mod directory;
 mod elsewhere;
 #[path = "bridge/forgetful.rs"]
 mod forgetful;
+#[path = "bridge/joining.rs"]
+mod joining;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;

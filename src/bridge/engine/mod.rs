@@ -24,6 +24,7 @@
 
 mod attendance;
 mod feed;
+mod forks;
 mod gaps;
 mod intake;
 mod listen;
