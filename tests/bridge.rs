@@ -35,6 +35,8 @@ mod pruning;
 mod replicas;
 #[path = "bridge/scenario.rs"]
 mod scenario;
+#[path = "bridge/refusals.rs"]
+mod refusals;
 #[path = "bridge/traces.rs"]
 mod traces;
 #[path = "bridge/world.rs"]

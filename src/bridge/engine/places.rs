@@ -19,6 +19,7 @@ use crate::{
         store::{Change, Need, RoomLink, now},
     },
     fhir::{
+        id::Key,
         query::Query,
         resources::{CareTeam, CareTeamStatus, CommunicationRequest, Patient, Reference, Resource, ResourceType},
     },
@@ -202,14 +203,22 @@ impl Engine {
         Ok(Some(named))
     }
 
-    /// Members may have changed without the resource: somebody's Matrix id, or a conversation's team.
+    /// A resource is to be looked at again. Members may have changed without it: somebody's Matrix id, or a
+    /// conversation's team. Or it could not be stored when it came.
     pub(super) async fn apply_members(&self, payload: &str) -> Done {
-        let place: String = serde_json::from_str(payload)?;
-        let Ok(place) = Instance::parse(&place) else { return Ok(Vec::new()) };
-        let Some(resource) = self.resource_of(&place).await? else { return Ok(Vec::new()) };
-        match place.kind() {
-            Kind::CareTeam => self.apply_team(&resource.to_json()).await,
-            _ => self.apply_request(&resource.to_json(), true).await,
+        let name: String = serde_json::from_str(payload)?;
+        match Instance::parse(&name) {
+            Ok(place) if matches!(place.kind(), Kind::CareTeam | Kind::CommunicationRequest) => {
+                let Some(resource) = self.resource_of(&place).await? else { return Ok(Vec::new()) };
+                match place.kind() {
+                    Kind::CareTeam => self.apply_team(&resource.to_json()).await,
+                    _ => self.apply_request(&resource.to_json(), true).await,
+                }
+            }
+            _ => match Key::parse(&name) {
+                Some(key) => self.take_again(&key).await,
+                None => Ok(Vec::new()),
+            },
         }
     }
 
