@@ -8,6 +8,8 @@ mod attendance;
 mod bot;
 #[path = "bridge/campaign.rs"]
 mod campaign;
+#[path = "bridge/chats.rs"]
+mod chats;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]
