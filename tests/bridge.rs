@@ -18,6 +18,8 @@ mod directory;
 mod elsewhere;
 #[path = "bridge/forgetful.rs"]
 mod forgetful;
+#[path = "bridge/halves.rs"]
+mod halves;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;

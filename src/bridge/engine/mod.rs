@@ -175,6 +175,8 @@ pub struct Engine {
     chats: Mutex<HashMap<OwnedRoomId, (bool, std::time::Instant)>>,
     /// Held while a ghost is named.
     naming: [tokio::sync::Mutex<()>; people::NAMING],
+    /// Aliases without a room behind them, by the room that they name, and when that was seen first.
+    hollow: Mutex<HashMap<OwnedRoomId, Instant>>,
     /// Failures in a row by lane, for back-off.
     failures: Mutex<HashMap<String, u32>>,
     /// Traces of the events that this process sent.
@@ -225,6 +227,7 @@ impl Engine {
             chats: Mutex::default(),
             naming: [const { tokio::sync::Mutex::const_new(()) }; people::NAMING],
             failures: Mutex::default(),
+            hollow: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),
             drafts: typing::Drafts::default(),
             missed: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Map, Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Done, Engine, Trouble, attendance::Followed, room_id, user_id};
 use crate::{
@@ -304,7 +304,13 @@ impl Engine {
         if let Some(link) = self.store.room_of(&place.to_string()).await? {
             return room_id(&link.room_id);
         }
-        let made = self.homeserver.bot().create_room(plan).await?;
+        let mut made = self.homeserver.bot().create_room(plan).await?;
+        if made.existed && self.is_hollow(&made.room_id).await? {
+            // Nobody ever saw it: another one is made as if it had not been.
+            warn!(%place, room = %made.room_id, "the homeserver has an alias for a room that it never made; made anew");
+            self.free_alias(place).await?;
+            made = self.homeserver.bot().create_room(plan).await?;
+        }
         info!(%place, room = %made.room_id, "a room was made");
         if made.existed {
             self.complete(&made.room_id, plan).await?;
@@ -315,7 +321,7 @@ impl Engine {
     }
 
     /// A homeserver that is killed while it makes a room may leave one that has its alias but no name yet. (Levels and
-    /// the space around it are brought to what they should be anyway, and one that nobody is in counts as gone.)
+    /// the space around it are brought to what they should be anyway.)
     async fn complete(&self, room: &RoomId, plan: &Plan) -> Result<(), Trouble> {
         let (bot, Some(name)) = (self.homeserver.bot(), &plan.name) else { return Ok(()) };
         match bot.state(room, "m.room.name", "").await {
