@@ -35,12 +35,12 @@ mod page;
 mod postgres;
 #[path = "bridge/pruning.rs"]
 mod pruning;
+#[path = "bridge/refusals.rs"]
+mod refusals;
 #[path = "bridge/replicas.rs"]
 mod replicas;
 #[path = "bridge/scenario.rs"]
 mod scenario;
-#[path = "bridge/refusals.rs"]
-mod refusals;
 #[path = "bridge/traces.rs"]
 mod traces;
 #[path = "bridge/world.rs"]
