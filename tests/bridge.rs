@@ -8,6 +8,8 @@ mod attendance;
 mod bot;
 #[path = "bridge/campaign.rs"]
 mod campaign;
+#[path = "bridge/chats.rs"]
+mod chats;
 #[path = "bridge/crash.rs"]
 mod crash;
 #[path = "bridge/directory.rs"]
@@ -16,6 +18,10 @@ mod directory;
 mod elsewhere;
 #[path = "bridge/forgetful.rs"]
 mod forgetful;
+#[path = "bridge/halves.rs"]
+mod halves;
+#[path = "bridge/joining.rs"]
+mod joining;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;
@@ -31,6 +37,8 @@ mod page;
 mod postgres;
 #[path = "bridge/pruning.rs"]
 mod pruning;
+#[path = "bridge/refusals.rs"]
+mod refusals;
 #[path = "bridge/replicas.rs"]
 mod replicas;
 #[path = "bridge/scenario.rs"]

@@ -18,8 +18,11 @@ pub fn of(error: &FhirError) -> (StatusCode, OperationOutcome) {
         FhirError::Invalid(outcome) => (status_of(outcome), (**outcome).clone()),
         FhirError::NotSupported(text) => plain(StatusCode::METHOD_NOT_ALLOWED, IssueType::NotSupported, text.clone()),
         FhirError::Forbidden(text) => plain(StatusCode::FORBIDDEN, IssueType::Forbidden, text.clone()),
-        FhirError::Busy { .. } => plain(StatusCode::TOO_MANY_REQUESTS, IssueType::Throttled, error.to_string()),
-        FhirError::Unavailable(_) => plain(StatusCode::SERVICE_UNAVAILABLE, IssueType::Transient, error.to_string()),
+        FhirError::Busy { .. } | FhirError::Unavailable(_) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, IssueType::Transient, error.to_string())
+        }
+        FhirError::Refused(_) => plain(StatusCode::UNPROCESSABLE_ENTITY, IssueType::Processing, error.to_string()),
+        FhirError::Damaged(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, IssueType::Exception, error.to_string()),
         FhirError::Protocol(_) => plain(StatusCode::BAD_GATEWAY, IssueType::Exception, error.to_string()),
     }
 }

@@ -206,6 +206,12 @@ pub enum FhirError {
     /// The server cannot be reached, took too long, or failed (5xx).
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// Its database takes other things, and this one never (422 from the embedded repository).
+    #[error("refused for good: {0}")]
+    Refused(String),
+    /// What it has there is damaged, and stays so until somebody mends it (500 from the embedded repository).
+    #[error("damaged: {0}")]
+    Damaged(String),
     /// The answer is not FHIR.
     #[error("not a FHIR answer: {0}")]
     Protocol(String),

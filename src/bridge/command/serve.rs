@@ -141,6 +141,12 @@ fn instructions(path: &std::path::Path) -> String {
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     logs::start(settings.log.format, &settings.log.level)?;
     let parts = Parts::open(&settings, Mode::Serve).await?;
+    if !parts.engine.show_papers().await? {
+        warn!(
+            "the bridge that started before on this state had another registration; if it was changed, restart all \
+             replicas, else give all of them the same file"
+        );
+    }
     let stop = signals::stop_token()?;
     let mut inherited = Inherited::take();
     let hook = hook(&settings)?;
@@ -393,6 +399,7 @@ async fn count(store: Arc<dyn Store>, numbers: Numbers, desk: Option<Arc<Desk>>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::store::{Change, RoomLink};
     use axum::{
         body::Body,
         http::{Request, StatusCode},
@@ -401,6 +408,51 @@ mod tests {
 
     async fn status(routes: &Router, path: &str) -> StatusCode {
         routes.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status()
+    }
+
+    /// A bridge on a state of its own or one that is shared, with a registration file of its own.
+    async fn on(state: &std::path::Path, url: Option<&str>, registration: &Registration, server: &str) -> Arc<Engine> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registration.yaml");
+        registration.write(&path).unwrap();
+        let mut settings = Settings { state_directory: Some(state.to_owned()), ..Settings::default() };
+        settings.registration = Some(path);
+        settings.database.url = url.map(str::to_owned);
+        settings.homeserver.server_name = server.try_into().unwrap();
+        Parts::open(&settings, Mode::Serve).await.unwrap().engine
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn replicas_that_do_not_work_with_the_same_are_told() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = crate::service::database::tests::postgres::fresh_database();
+        for url in [Some(url.as_str()), None] {
+            let state = tempfile::tempdir().unwrap();
+            let own = Registration::generate(&Settings::default().blueprint()).unwrap();
+            let rotated = own.with_fresh_tokens().unwrap();
+            let mut narrow = own.clone();
+            narrow.namespaces.aliases.clear();
+            // Who comes first is right, and so is who comes with the same; a change is told once by each that brings it.
+            for (registration, is_same) in
+                [(&own, true), (&own, true), (&rotated, false), (&rotated, true), (&narrow, false), (&own, false)]
+            {
+                let engine = on(state.path(), url, registration, "vvt").await;
+                assert_eq!(engine.show_papers().await.unwrap(), is_same);
+            }
+            // Until there is a room, whoever sets the bridge up may still decide whose it is.
+            on(state.path(), url, &own, "apotheek").await.show_papers().await.unwrap();
+            let engine = on(state.path(), url, &own, "vvt").await;
+            engine.show_papers().await.unwrap();
+            let link = RoomLink { place: "CareTeam/1".to_owned(), room_id: "!1:vvt".to_owned() };
+            engine.store().commit(vec![Change::LinkRoom(link)]).await.unwrap();
+            drop(engine);
+            let stranger = on(state.path(), url, &own, "huisarts").await;
+            let refused = stranger.show_papers().await.unwrap_err().to_string();
+            assert!(refused.contains("another homeserver than huisarts"), "{refused}");
+            drop(stranger);
+            // It left no trace.
+            assert!(on(state.path(), url, &own, "vvt").await.show_papers().await.unwrap());
+        }
     }
 
     #[tokio::test]

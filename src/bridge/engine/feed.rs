@@ -6,15 +6,16 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Engine, Trouble};
+use super::{Engine, Trouble, work};
 use crate::{
     bridge::{
         mapping::{message, thread},
-        store::{Change, NewWork, Side},
+        store::{Change, NewWork, Side, StoreError},
     },
     fhir::{
+        id::Key,
         resources::{Communication, Reference, Resource, ResourceType},
-        server::Cursor,
+        server::{Cursor, FhirError},
     },
     service::trace::Trace,
 };
@@ -108,11 +109,38 @@ impl Engine {
             let mut units: Vec<Change> =
                 changes.resources.into_iter().filter_map(|resource| self.once(resource)).collect();
             units.push(Change::Cursor { name: CURSOR.to_owned(), value: changes.next.0 });
-            self.commit(units).await?;
+            match self.commit(units.clone()).await {
+                Err(StoreError::Database(error)) if error.is_about_the_work() => self.take_page_apart(units).await?,
+                stored => stored?,
+            }
             if !changes.more || stop.is_cancelled() {
                 return Ok(found);
             }
         }
+    }
+
+    /// Stores a page piece by piece, because the database refuses something in it and always will: everything behind it
+    /// would wait. What is refused is parked by its name; whoever retries that has it read again.
+    async fn take_page_apart(&self, units: Vec<Change>) -> Result<(), Trouble> {
+        for unit in units {
+            match (self.commit(vec![unit.clone()]).await, unit) {
+                (Err(StoreError::Database(error)), Change::Once { key, work }) if error.is_about_the_work() => {
+                    warn!(%error, version = key, "a change cannot be stored; it is named in parked work");
+                    self.commit(vec![unstored(&key, work.lane)?]).await?;
+                }
+                (stored, _) => stored?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a resource that could not be stored taken in after all, in its newest version.
+    pub(super) async fn take_again(&self, key: &Key) -> Result<Vec<Change>, Trouble> {
+        let resource = match self.fhir.read(key.kind, &key.id).await {
+            Err(FhirError::NotFound(_)) => return Ok(Vec::new()),
+            found => found?,
+        };
+        Ok(self.once(resource).into_iter().collect())
     }
 
     /// A version of a resource as work to be done once, in the trace that wrote it.
@@ -123,6 +151,17 @@ impl Engine {
         work.payload = trace.stamp(&work.payload);
         Some(Change::Once { key: key.to_string(), work })
     }
+}
+
+/// Work for people to look at, about a version that could not be stored.
+fn unstored(version: &str, lane: String) -> Result<Change, Trouble> {
+    let resource = version.split("/_history/").next().unwrap_or(version);
+    let reason = format!("the database refused {version}; it is in FHIR, and not in Matrix");
+    Ok(Change::Aside {
+        key: format!("unstored {version}"),
+        work: work(Side::Matrix, lane, "members", &resource)?,
+        reason,
+    })
 }
 
 /// The work that a resource makes, in no trace yet. What belongs to one conversation stands in one lane.

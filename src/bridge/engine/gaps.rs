@@ -12,6 +12,10 @@
 //!
 //! What stands before an event (`prev_events`) and is not known was dropped: the room is read backwards until it is
 //! found. What is found so late has no place in the stream of its own.
+//!
+//! Rooms that stand for nothing are looked at as well, since people speak with the bot there: direct chats above all.
+//! What was said before the bridge came is not its business, so nothing is wanted that stands further back. Where no
+//! place is known, the newest page is read, and of that what is not older than a command may be.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,7 +23,7 @@ use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{Done, Engine, Trouble, room_id, work};
+use super::{Done, Engine, Trouble, obey::STALE, room_id, work};
 use crate::{
     bridge::{
         identity::Kind,
@@ -28,6 +32,7 @@ use crate::{
     matrix::{
         Error, Event,
         intent::{Direction, Format},
+        transaction::Outline,
     },
 };
 
@@ -74,24 +79,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes the invitations of the bridge's own user that are not answered; which ones are known, the store knows.
+    /// Looks at the rooms in which the bridge's own user is without their standing for anything, and takes the
+    /// invitations that it has not answered; which ones are known, the store knows.
     ///
     /// Ghosts need none of this: they accept when they have something to say.
     pub(super) async fn catch_up_on_invitations(&self) -> Done {
-        let rooms = self.store.rooms().await?.len();
-        if rooms > INVITED_AMONG {
+        let rooms = self.store.rooms().await?;
+        let known: HashSet<&str> = rooms.iter().map(|link| link.room_id.as_str()).collect();
+        let joined = self.homeserver.bot().joined_rooms().await?;
+        let others = joined.iter().map(|room| room.as_str()).filter(|room| !known.contains(room));
+        let mut changes: Vec<Change> = others.map(|room| Change::Soon(self.gap_work(room))).collect();
+        if rooms.len() > INVITED_AMONG {
+            let rooms = rooms.len();
             info!(rooms, "the homeserver is not asked for invitations that it did not push: there are too many rooms");
-            return Ok(Vec::new());
+            return Ok(changes);
         }
-        let found = match self.homeserver.bot().invitations().await {
-            Ok(found) => found,
+        match self.homeserver.bot().invitations().await {
+            Ok(found) => changes.extend(found.iter().flat_map(|event| self.take(event))),
             Err(error @ Error::Unreachable { .. }) => return Err(error.into()),
-            Err(error) => {
-                info!(%error, "the homeserver does not tell of invitations that it did not push");
-                return Ok(Vec::new());
-            }
-        };
-        Ok(found.iter().flat_map(|event| self.take(event)).collect())
+            Err(error) => info!(%error, "the homeserver does not tell of invitations that it did not push"),
+        }
+        Ok(changes)
     }
 
     /// A look at a room soon: something may be missing.
@@ -121,18 +129,20 @@ impl Engine {
         let look: Look = serde_json::from_str(payload)?;
         let room = room_id(&look.room_id)?;
         if self.store.place_of(room.as_str()).await?.is_none() {
-            return Ok(Vec::new());
+            return self.look_for_words(&room).await;
         }
         let name = place_in(&room);
         let place = self.store.cursor(&name).await?;
         // The next look begins where this one began: nothing falls between them.
-        let present = self.homeserver.bot().messages(&room, None, Direction::Backward, 1, Format::Client).await?.start;
+        let bot = self.homeserver.bot();
+        let newest = bot.messages(&room, None, Direction::Backward, FIRST_PAGE, Format::Federation).await?;
         let mut wanted = look.wanted;
         let is_known = match place {
             Some(place) => self.read_on(&room, place, &mut wanted).await?,
             None => false,
         };
-        let mut changes = vec![Change::Cursor { name, value: in_stream(present) }];
+        let mut changes = vec![Change::Cursor { name, value: in_stream(newest.start) }];
+        changes.extend(self.tie(&room, &newest.events).await?);
         if is_known && wanted.is_empty() {
             return Ok(changes);
         }
@@ -146,6 +156,28 @@ impl Engine {
             changes.push(Change::Once { key, work: self.look_for(room.as_str(), look.number + 1, wanted) });
         } else if !wanted.is_empty() {
             info!(%room, "the homeserver itself does not know all events of the room");
+        }
+        Ok(changes)
+    }
+
+    /// Looks at a room that stands for nothing, for words that are meant for the bot.
+    async fn look_for_words(&self, room: &RoomId) -> Done {
+        if !self.is_in(room).await? {
+            return Ok(Vec::new());
+        }
+        let name = place_in(room);
+        let place = self.store.cursor(&name).await?;
+        let limit = if place.is_some() { FIRST_PAGE } else { PAGE };
+        let newest = self.homeserver.bot().messages(room, None, Direction::Backward, limit, Format::Client).await?;
+        let is_known = match place {
+            Some(place) => self.read_on(room, place, &mut Vec::new()).await?,
+            None => false,
+        };
+        let mut changes = vec![Change::Cursor { name, value: in_stream(newest.start) }];
+        if !is_known {
+            let (mut missed, _) = self.sort_out(&newest.events).await?;
+            missed.retain(|event| event.outline().is_ok_and(is_fresh));
+            changes.extend(missed.into_iter().rev().flat_map(|event| self.take(event)));
         }
         Ok(changes)
     }
@@ -229,6 +261,11 @@ impl Engine {
         let wanted = self.store.unknown_events(wanted.into_iter().collect()).await?;
         Ok((missed, wanted))
     }
+}
+
+/// Whether something was said so lately that a command is still done.
+fn is_fresh(outline: &Outline) -> bool {
+    now() - i64::from(outline.origin_server_ts.get()) <= STALE
 }
 
 /// The name of the cursor that says up to where a room is known.

@@ -4,7 +4,15 @@
 //! look for missed events is enough, or when it is made to leave. The place then gets another room. What was said in
 //! the old one is on record in FHIR and is not said again; the conversation goes on in the new one.
 //!
+//! A homeserver that is killed while it makes a room may leave an alias without a room. The alias goes to another room,
+//! once it is certain that nobody is making the first one any more; nobody was ever in that, so nobody is told.
+//!
 //! A room from which people sent the bridge away is another matter: they had a reason. Its work is parked.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use ruma::{RoomAliasId, RoomId};
 use serde_json::{Value, json};
@@ -20,6 +28,10 @@ use crate::{
     matrix::{self, Intent, intent::Membership},
 };
 
+/// For this long a homeserver may be making a room: longer than that takes when it is busy.
+const MAKING: Duration = Duration::from_secs(20);
+/// Between two questions whether it has made it.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// What is said first in a room that stands for one that is gone.
 const REMADE: &str = "Het eerdere gesprek is op deze server verwijderd. Wat er gezegd is staat in het dossier; het \
                       gesprek gaat hier verder. / The earlier room was removed from this server. What was said there \
@@ -42,7 +54,7 @@ impl Engine {
             return Err(Trouble::Refused(reason));
         }
         for link in self.rooms_behind(&lease.lane).await? {
-            match self.standing(&link).await? {
+            match self.standing(&room_id(&link.room_id)?).await? {
                 Standing::Here => {}
                 Standing::Gone => return Err(self.forget(&link).await?),
                 Standing::SentAway => {
@@ -61,7 +73,7 @@ impl Engine {
     pub(super) async fn look_at_absence(&self, payload: &str) -> Done {
         let room: String = serde_json::from_str(payload)?;
         if let Some(link) = self.store.place_of(&room).await?
-            && matches!(self.standing(&link).await?, Standing::Gone)
+            && matches!(self.standing(&room_id(&link.room_id)?).await?, Standing::Gone)
         {
             return Err(self.forget(&link).await?);
         }
@@ -117,9 +129,33 @@ impl Engine {
         }
     }
 
-    async fn standing(&self, link: &RoomLink) -> Result<Standing, Trouble> {
+    /// Whether a room that has a place's alias is none to speak in: its homeserver gave it the alias and was killed
+    /// before it made the room, or the room was deleted and only its alias stayed.
+    ///
+    /// # Errors
+    /// Busy as long as the homeserver may still be making it.
+    pub(super) async fn is_hollow(&self, room: &RoomId) -> Result<bool, Trouble> {
+        let is_gone = matches!(self.standing(room).await?, Standing::Gone);
+        let mut hollow = self.hollow.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_gone && hollow.entry(room.to_owned()).or_insert_with(Instant::now).elapsed() < MAKING {
+            let reason = "the homeserver has an alias for a room that it has not made yet".to_owned();
+            return Err(Trouble::Busy { reason, retry_after: Some(ASK_AGAIN) });
+        }
+        hollow.remove(room);
+        Ok(is_gone)
+    }
+
+    /// Takes the alias of a place from the room that has it.
+    pub(super) async fn free_alias(&self, place: &Instance) -> Result<(), Trouble> {
+        if let Ok(alias) = <&RoomAliasId>::try_from(self.names.alias(place).as_str()) {
+            self.homeserver.bot().delete_alias(alias).await?;
+        }
+        Ok(())
+    }
+
+    async fn standing(&self, room: &RoomId) -> Result<Standing, Trouble> {
         let bot = self.homeserver.bot();
-        let event = match bot.state_event(&room_id(&link.room_id)?, "m.room.member", bot.user_id().as_str()).await {
+        let event = match bot.state_event(room, "m.room.member", bot.user_id().as_str()).await {
             Ok(Some(event)) => event,
             Ok(None) => return Ok(Standing::Gone),
             Err(error) if error.is_forbidden() || error.is_not_found() => return Ok(Standing::Gone),
@@ -146,9 +182,7 @@ impl Engine {
         warn!(place = link.place, room = link.room_id, "the room is gone from the homeserver; another one is made");
         let bot = self.homeserver.bot();
         if let Ok(place) = Instance::parse(&link.place) {
-            if let Ok(alias) = <&RoomAliasId>::try_from(self.names.alias(&place).as_str()) {
-                bot.delete_alias(alias).await?;
-            }
+            self.free_alias(&place).await?;
             if place.kind() == Kind::CommunicationRequest
                 && let Some(space) = self.space_of(&place).await?
                 && let Err(error) =

@@ -8,6 +8,7 @@
 //! | [`named`] | whom a number means, where nothing else names them |
 //! | [`obey`] | what people ask of the bot |
 //! | [`notices`] | what the bridge itself has to say |
+//! | [`papers`] | whose the state is |
 //! | [`people`] | who somebody is on the other side |
 //! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
 //! | [`speak`] | Communications as events |
@@ -24,6 +25,7 @@
 
 mod attendance;
 mod feed;
+mod forks;
 mod gaps;
 mod intake;
 mod listen;
@@ -33,6 +35,7 @@ mod marks;
 mod named;
 mod notices;
 mod obey;
+mod papers;
 mod people;
 mod places;
 mod reconcile;
@@ -173,6 +176,8 @@ pub struct Engine {
     named: Mutex<HashMap<OwnedUserId, String>>,
     /// Rooms that stand for nothing: whether they are direct chats with the bot, and when that was seen.
     chats: Mutex<HashMap<OwnedRoomId, (bool, std::time::Instant)>>,
+    /// Aliases without a room behind them, by the room that they name, and when that was seen first.
+    hollow: Mutex<HashMap<OwnedRoomId, Instant>>,
     /// Held while a ghost is named.
     naming: [tokio::sync::Mutex<()>; people::NAMING],
     /// Failures in a row by lane, for back-off.
@@ -223,6 +228,7 @@ impl Engine {
             presence,
             named: Mutex::default(),
             chats: Mutex::default(),
+            hollow: Mutex::default(),
             naming: [const { tokio::sync::Mutex::const_new(()) }; people::NAMING],
             failures: Mutex::default(),
             said_in: Memory::new(traces::REMEMBERED),

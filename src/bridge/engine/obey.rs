@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// A command that is older was meant for another day.
-const STALE: i64 = 24 * 3_600_000;
+pub(super) const STALE: i64 = 24 * 3_600_000;
 /// For this long a room that is a direct chat is taken for one, and one that is not for none.
 const CHAT: Duration = Duration::from_secs(60);
 /// Rooms of which that is remembered.
@@ -304,7 +304,7 @@ impl Engine {
     }
 
     /// Whether the bot is in a room.
-    async fn is_in(&self, room: &RoomId) -> Result<bool, Trouble> {
+    pub(super) async fn is_in(&self, room: &RoomId) -> Result<bool, Trouble> {
         match self.homeserver.bot().membership(room, self.homeserver.bot_id()).await {
             Ok(membership) => Ok(membership == Membership::Join),
             Err(error) if error.is_forbidden() || error.is_not_found() => Ok(false),

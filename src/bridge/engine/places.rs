@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Map, Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Done, Engine, Trouble, attendance::Followed, room_id, user_id};
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         store::{Change, Need, RoomLink, now},
     },
     fhir::{
+        id::Key,
         query::Query,
         resources::{CareTeam, CareTeamStatus, CommunicationRequest, Patient, Reference, Resource, ResourceType},
     },
@@ -202,14 +203,22 @@ impl Engine {
         Ok(Some(named))
     }
 
-    /// Members may have changed without the resource: somebody's Matrix id, or a conversation's team.
+    /// A resource is to be looked at again. Members may have changed without it: somebody's Matrix id, or a
+    /// conversation's team. Or it could not be stored when it came.
     pub(super) async fn apply_members(&self, payload: &str) -> Done {
-        let place: String = serde_json::from_str(payload)?;
-        let Ok(place) = Instance::parse(&place) else { return Ok(Vec::new()) };
-        let Some(resource) = self.resource_of(&place).await? else { return Ok(Vec::new()) };
-        match place.kind() {
-            Kind::CareTeam => self.apply_team(&resource.to_json()).await,
-            _ => self.apply_request(&resource.to_json(), true).await,
+        let name: String = serde_json::from_str(payload)?;
+        match Instance::parse(&name) {
+            Ok(place) if matches!(place.kind(), Kind::CareTeam | Kind::CommunicationRequest) => {
+                let Some(resource) = self.resource_of(&place).await? else { return Ok(Vec::new()) };
+                match place.kind() {
+                    Kind::CareTeam => self.apply_team(&resource.to_json()).await,
+                    _ => self.apply_request(&resource.to_json(), true).await,
+                }
+            }
+            _ => match Key::parse(&name) {
+                Some(key) => self.take_again(&key).await,
+                None => Ok(Vec::new()),
+            },
         }
     }
 
@@ -295,7 +304,13 @@ impl Engine {
         if let Some(link) = self.store.room_of(&place.to_string()).await? {
             return room_id(&link.room_id);
         }
-        let made = self.homeserver.bot().create_room(plan).await?;
+        let mut made = self.homeserver.bot().create_room(plan).await?;
+        if made.existed && self.is_hollow(&made.room_id).await? {
+            // Nobody ever saw it: another one is made as if it had not been.
+            warn!(%place, room = %made.room_id, "the homeserver has an alias for a room that it never made; made anew");
+            self.free_alias(place).await?;
+            made = self.homeserver.bot().create_room(plan).await?;
+        }
         info!(%place, room = %made.room_id, "a room was made");
         if made.existed {
             self.complete(&made.room_id, plan).await?;
@@ -306,7 +321,7 @@ impl Engine {
     }
 
     /// A homeserver that is killed while it makes a room may leave one that has its alias but no name yet. (Levels and
-    /// the space around it are brought to what they should be anyway, and one that nobody is in counts as gone.)
+    /// the space around it are brought to what they should be anyway.)
     async fn complete(&self, room: &RoomId, plan: &Plan) -> Result<(), Trouble> {
         let (bot, Some(name)) = (self.homeserver.bot(), &plan.name) else { return Ok(()) };
         match bot.state(room, "m.room.name", "").await {

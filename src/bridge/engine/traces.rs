@@ -3,6 +3,9 @@
 //! A message of the bridge carries its trace in the member `care-federation.trace`. What answers it goes on in the same
 //! trace, as far as this process remembers it; an event of another bridge in the trace that it names; any other event
 //! in that of the transaction that brought it.
+//!
+//! The memory ends with the process. To look an older trace up would cost a call to the homeserver for every answer, before
+//! the transaction that brings it is stored; what is lost without is a connection between two lines of a log.
 
 use serde_json::{Map, Value};
 

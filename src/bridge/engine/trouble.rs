@@ -87,6 +87,9 @@ impl From<FhirError> for Trouble {
             FhirError::Unavailable(_) => {
                 Self::Away { side: Side::Fhir, reason: "the server cannot be reached or failed".to_owned() }
             }
+            // Nobody need wait behind it.
+            FhirError::Refused(_) => Self::Hopeless("FHIR: the server's database refused it for good".to_owned()),
+            FhirError::Damaged(_) => Self::Hopeless("FHIR: what the server has there is damaged".to_owned()),
             FhirError::Protocol(_) => busy("the FHIR server's answer is not FHIR", &error),
             FhirError::Forbidden(_) => busy("the FHIR server does not let the bridge in", &error),
             // Somebody else wrote in between: read again and try again.

@@ -19,11 +19,19 @@ pub(super) fn change(connection: &Connection, change: &Change) -> Result<()> {
         Change::Under(lease) => must_hold(connection, lease),
         Change::TakeEvent { event_id, room_id, work } => take_event(connection, event_id, room_id, work.as_ref()),
         Change::Once { key, work } => {
-            let sql = "INSERT INTO seen (key) VALUES (?) ON CONFLICT DO NOTHING";
-            if connection.execute(sql, values![key])? == 0 {
-                return Ok(());
+            if is_first(connection, key)? {
+                enqueue(connection, work)
+            } else {
+                Ok(())
             }
-            enqueue(connection, work)
+        }
+        Change::Aside { key, work, reason } => {
+            if is_first(connection, key)? {
+                let sql = "INSERT INTO work (side, lane, kind, payload, state, reason) VALUES (?, ?, ?, ?, ?, ?)";
+                let values = values![work.side.number(), &work.lane, work.kind, &work.payload, PARKED, reason];
+                execute(connection, sql, values)?;
+            }
+            Ok(())
         }
         Change::Soon(work) => soon(connection, work),
         Change::Cursor { name, value } => {
@@ -128,6 +136,11 @@ fn must_hold(connection: &Connection, lease: &Lease) -> Result<()> {
     let sql = "SELECT 1 FROM lane WHERE side = ? AND name = ? AND owner = ?";
     let holds = connection.exists(sql, values![lease.side.number(), &lease.lane, &lease.owner])?;
     if holds { Ok(()) } else { Err(StoreError::Lost) }
+}
+
+/// Whether a key was never seen; it is from now on.
+fn is_first(connection: &Connection, key: &str) -> Result<bool> {
+    Ok(connection.execute("INSERT INTO seen (key) VALUES (?) ON CONFLICT DO NOTHING", values![key])? > 0)
 }
 
 fn take_event(connection: &Connection, event_id: &str, room_id: &str, work: Option<&NewWork>) -> Result<()> {

@@ -153,6 +153,15 @@ pub enum Change {
         /// The work.
         work: NewWork,
     },
+    /// Work that is parked from its beginning, once: what it is about could not be taken in.
+    Aside {
+        /// What makes it the same work.
+        key: String,
+        /// The work, for when somebody retries it.
+        work: NewWork,
+        /// Why, without patient data.
+        reason: String,
+    },
     /// Work to be done soon, unless such work is waiting in its lane and nobody has begun it.
     Soon(NewWork),
     /// How far a stream was read.

@@ -70,6 +70,7 @@ on_both! {
     waiting_work_keeps_its_place,
     work_that_woke_in_a_lane_that_was_gone_is_claimed,
     parked_work_lets_others_pass_and_can_be_retried,
+    what_is_set_aside_is_parked_once_with_its_reason,
     work_for_soon_stands_once_and_in_its_time,
     a_unit_is_stored_as_a_whole_or_not_at_all,
     messages_are_found_by_event_resource_and_place_in_the_room,
@@ -222,6 +223,18 @@ async fn parked_work_lets_others_pass_and_can_be_retried(place: Place) {
         work.iter().map(|work| (work.attempts, work.tried)).collect::<Vec<_>>(),
         [(0, true), (0, true), (0, false)]
     );
+}
+
+async fn what_is_set_aside_is_parked_once_with_its_reason(place: Place) {
+    let store = place.open().await;
+    let aside = || Change::Aside { key: "k".to_owned(), work: work("a", "later"), reason: "too large".to_owned() };
+    store.commit(vec![aside(), event("$1", "a"), aside()]).await.unwrap();
+    let held = store.held(10).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].lane.as_str(), held[0].reason.as_str(), held[0].parked), ("a", "too large", true));
+    assert_eq!(payloads(&store, "a").await, ["$1"]);
+    store.commit(vec![Change::Retry { seq: Some(held[0].seq) }]).await.unwrap();
+    assert_eq!(payloads(&store, "a").await, ["later", "$1"]);
 }
 
 async fn work_for_soon_stands_once_and_in_its_time(place: Place) {

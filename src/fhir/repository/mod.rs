@@ -117,8 +117,7 @@ impl Repository {
     ) -> Result<(), FhirError> {
         self.write_with(move |store, connection| {
             let found = store.read(connection, ResourceType::Subscription, &id)?;
-            let broken = |_| FhirError::Unavailable("storage: broken content".to_owned());
-            let mut subscription: Subscription = found.to().map_err(broken)?;
+            let mut subscription: Subscription = found.to().map_err(|_| store::damaged())?;
             if subscription.status == Some(SubscriptionStatus::Off) {
                 return Ok(());
             }
@@ -286,13 +285,22 @@ fn hint(hints: &watch::Sender<u64>) -> impl Fn() + Send + 'static {
     move || hints.send_modify(|number| *number += 1)
 }
 
-/// What the database says is the server's affair: who asks hears that it is not there.
+/// What the database says is the server's affair: who asks hears whether to ask again.
 impl From<DatabaseError> for FhirError {
     fn from(error: DatabaseError) -> Self {
         if error.is_final() {
             tracing::error!(%error, "the FHIR repository's database gave an unexpected error");
         }
-        Self::Unavailable("storage".to_owned())
+        match error {
+            DatabaseError::Refused(_) => Self::Refused("the storage does not take it".to_owned()),
+            DatabaseError::Unexpected(_) => store::damaged(),
+            // Others may be served meanwhile.
+            DatabaseError::GaveUp(_) => Self::Busy { retry_after: None },
+            DatabaseError::Unreachable(_)
+            | DatabaseError::Hindered(_)
+            | DatabaseError::Denied(_)
+            | DatabaseError::Closed => Self::Unavailable("storage".to_owned()),
+        }
     }
 }
 

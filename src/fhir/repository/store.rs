@@ -209,7 +209,12 @@ pub(super) fn current(connection: &Connection, kind: ResourceType, id: &Id) -> R
 }
 
 pub(super) fn parse(content: &str) -> Result<Resource, FhirError> {
-    Resource::from_json(content.as_bytes()).map_err(|_| FhirError::Unavailable("storage: broken content".to_owned()))
+    Resource::from_json(content.as_bytes()).map_err(|_| damaged())
+}
+
+/// Something is stored that cannot be read.
+pub(super) fn damaged() -> FhirError {
+    FhirError::Damaged("what is stored cannot be read".to_owned())
 }
 
 pub(super) fn content(connection: &Connection, seq: i64) -> Result<Resource, FhirError> {

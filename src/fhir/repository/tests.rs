@@ -60,6 +60,7 @@ on_both! {
     an_update_by_search_finds_or_makes_its_resource,
     audit_events_are_never_changed,
     subscriptions_are_owed_what_matches,
+    what_the_database_says_is_of_this_resource_or_of_all,
     an_acknowledged_write_survives_a_kill,
 }
 
@@ -475,6 +476,62 @@ async fn writes_until_killed() {
         }
     });
     join_all(writers).await;
+}
+
+/// What the database refuses for good is said of the resource; what holds it up is said of the server, and passes.
+async fn what_the_database_says_is_of_this_resource_or_of_all(place: Place) {
+    let opened = open(place).await;
+    let kept = opened.repository.create(message("$kept", "2026"), None).await.unwrap().resource;
+    let is_sqlite = matches!(opened.place, Place::Sqlite(_));
+    let change = async |sql: &'static str| {
+        let changed = opened.repository.write_with(|_, connection| Ok(connection.execute(sql, &[])?)).await;
+        changed.unwrap();
+    };
+    if is_sqlite {
+        change(
+            "CREATE TRIGGER never BEFORE INSERT ON version WHEN new.content LIKE '%$never%'
+             BEGIN SELECT RAISE(ABORT, 'never'); END",
+        )
+        .await;
+    } else {
+        change("ALTER TABLE version ADD CONSTRAINT never CHECK (content NOT LIKE '%$never%')").await;
+    }
+    let refused = opened.repository.create(message("$never", "2026"), None).await.unwrap_err();
+    assert!(matches!(refused, FhirError::Refused(_)) && !refused.is_temporary(), "{refused}");
+    let (status, outcome) = crate::fhir::outcome::of(&refused);
+    assert_eq!((status.as_u16(), outcome.issue.len()), (422, 1));
+    assert!(!outcome.summary().contains("never"), "{}", outcome.summary());
+    // One of a batch takes none with it.
+    let entry = |event: &str| json!({ "resource": message(event, "2026"), "request": { "method": "POST", "url": "Communication" } });
+    let batch: Bundle = serde_json::from_value(
+        json!({ "resourceType": "Bundle", "type": "batch", "entry": [entry("$never"), entry("$other")] }),
+    )
+    .unwrap();
+    let answers = opened.repository.transact(batch).await.unwrap().entry;
+    let statuses: Vec<_> = answers.iter().filter_map(|one| one.response.as_ref()?.status.clone()).collect();
+    assert!(statuses[0].starts_with("422") && statuses[1].starts_with("201"), "{statuses:?}");
+
+    // What is stored cannot be read; all the rest can.
+    let other = opened.repository.create(message("$whole", "2026"), None).await.unwrap().resource;
+    change("UPDATE version SET content = 'x' WHERE seq = (SELECT min(seq) FROM version)").await;
+    let read = async |resource: &Resource| {
+        FhirServer::read(&opened.repository, ResourceType::Communication, &resource.id().unwrap()).await
+    };
+    let damaged = read(&kept).await.unwrap_err();
+    assert!(matches!(damaged, FhirError::Damaged(_)) && !damaged.is_temporary(), "{damaged}");
+    assert_eq!(crate::fhir::outcome::of(&damaged).0.as_u16(), 500);
+    assert_eq!(read(&other).await.unwrap(), other);
+
+    // A right that is missing is for somebody to mend: nothing is refused meanwhile.
+    for (error, is_away) in [
+        (DatabaseError::Denied(String::new()), true),
+        (DatabaseError::Hindered(String::new()), true),
+        (DatabaseError::Unreachable(String::new()), true),
+        (DatabaseError::GaveUp(String::new()), false),
+    ] {
+        let said = FhirError::from(error);
+        assert!(said.is_temporary() && matches!(said, FhirError::Unavailable(_)) == is_away, "{said}");
+    }
 }
 
 async fn an_acknowledged_write_survives_a_kill(place: Place) {

@@ -1,5 +1,7 @@
 //! Answers: a status, a resource, and what the resource's version says in headers.
 
+use std::time::Duration;
+
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -14,6 +16,9 @@ use crate::fhir::{
     resources::{Issue, IssueType, OperationOutcome, Resource},
     server::FhirError,
 };
+
+/// When a client may ask again where nobody knows better.
+const SOON: Duration = Duration::from_secs(5);
 
 /// An answer on its way: a status, a resource, and what stands in the headers.
 #[derive(Debug)]
@@ -116,7 +121,7 @@ impl From<FhirError> for Refusal {
     fn from(error: FhirError) -> Self {
         let (status, outcome) = outcome::of(&error);
         let refusal = Self(Box::new(Reply::outcome(status, &outcome)));
-        match error.retry_after() {
+        match error.retry_after().or_else(|| error.is_temporary().then_some(SOON)) {
             Some(after) => refusal.with(header::RETRY_AFTER, &after.as_secs().max(1).to_string()),
             None => refusal,
         }

@@ -5,6 +5,14 @@ use tower::ServiceExt as _;
 use super::{negotiate::FHIR_JSON, *};
 use crate::fhir::repository::Repository;
 
+#[test]
+fn who_comes_at_a_bad_time_hears_when_to_come_again() {
+    let away = reply::Refusal::from(crate::fhir::server::FhirError::Unavailable("storage".to_owned())).0;
+    assert_eq!((away.status.as_u16(), away.headers["retry-after"].to_str().unwrap()), (503, "5"));
+    let refused = reply::Refusal::from(crate::fhir::server::FhirError::Refused("storage".to_owned())).0;
+    assert_eq!((refused.status.as_u16(), refused.headers.get("retry-after")), (422, None));
+}
+
 struct Served {
     router: Router,
     server: Arc<Repository>,
