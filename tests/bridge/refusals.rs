@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
-    world::{Person, World, elsewhere, until},
+    scenario::{begin, communication},
+    world::{Person, World, until},
 };
 
 /// One of the bridge's databases, beside the bridge.
@@ -38,16 +38,8 @@ async fn parked(world: &World, wanted: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_either_database_refuses_for_good_holds_up_nothing_else() {
-    if elsewhere().is_some() {
-        return; // The database of another FHIR server is its own.
-    }
-    let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let mut world = World::embedded();
+    let (anna, _, room) = begin(&mut world).await;
     arrives(&anna, &room, "Hoe gaat het met moeder?").await;
     let (fhir, state) = (database(&world, "fhir.sqlite"), database(&world, "bridge.sqlite"));
 
