@@ -20,6 +20,8 @@ mod elsewhere;
 mod forgetful;
 #[path = "bridge/halves.rs"]
 mod halves;
+#[path = "bridge/joining.rs"]
+mod joining;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;

@@ -1,6 +1,6 @@
 //! The FHIR client against a server that is not ours.
 //!
-//! `FHIR_TEST_SERVER=https://… cargo test --features external-fhir --test fhir_external` uses a server that runs;
+//! `FHIR_TEST_SERVER=https://… cargo test --test fhir_external` uses a server that runs;
 //! `HFS=…/run` instead starts one for the tests: a program that is called with a port and an empty directory and then
 //! serves FHIR R4 on that port of 127.0.0.1. The tests write to the server and leave there what they wrote.
 //!

@@ -58,7 +58,7 @@ pub async fn measure(lab: &Lab, options: &Options, page: &mut Page) -> Result<()
             found: Default::default(),
         });
     }
-    let sizes = [(100, options.number(20, 2)), (1, options.number(500, 10))];
+    let sizes = [(100, options.number(50, 2)), (1, options.number(500, 10))];
     // What starts slowly, compiles or fills its caches does so before.
     for round in 0..=options.rounds as usize {
         for (index, (size, transactions)) in sizes.into_iter().enumerate() {

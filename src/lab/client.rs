@@ -14,6 +14,8 @@ use crate::service::secrets::Secret;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Time for one request; longer than the long poll of `/sync`.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// Pauses between tries to join.
+const JOIN_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 /// How long the server holds a `/sync` that has nothing to say.
 const POLL_TIME: Duration = Duration::from_secs(10);
 
@@ -344,6 +346,22 @@ impl Session {
         pointer: &str,
     ) -> Result<String, ClientError> {
         text_at(&self.call(method, path, body).await?, pointer, path.join("/"))
+    }
+
+    /// Joins a room by its id. An invitation arrives before the homeserver that sent it has stored it, so that a refusal
+    /// is not the last word.
+    ///
+    /// # Errors
+    /// As [`Server::ask`].
+    pub async fn join(&self, room: &str) -> Result<(), ClientError> {
+        let path = ["client", "v3", "rooms", room, "join"];
+        for pause in JOIN_PAUSES {
+            match self.call(Method::POST, &path, Some(json!({}))).await {
+                Err(ClientError::Refused { status: 403, .. }) => tokio::time::sleep(pause).await,
+                answer => return answer.map(|_| ()),
+            }
+        }
+        self.call(Method::POST, &path, Some(json!({}))).await.map(|_| ())
     }
 
     /// Sends a message event of a type to a room; the event's id.

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce, request},
+    scenario::{begin, communication, request},
     world::{Person, SERVER, World, encode, until},
 };
 
@@ -59,13 +59,8 @@ async fn is_carried(world: &World, person: &Person, room: &str, thread: &str, te
 async fn the_bot_answers_those_who_may_ask_and_does_it_once() {
     let mut world = World::new();
     world.settings.push(("FHIR_BRIDGE_ENGINE__TRIES", "2".to_owned()));
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
+    let (anna, _, room) = begin(&mut world).await;
     let bob = world.person("bob").await;
-    let (_, room) = accept(&world, &anna).await;
     says_in(&anna, &room, "Hoe gaat het met moeder?").await;
 
     in_a_conversation(&world, &anna, &bob, &room).await;

@@ -1,6 +1,7 @@
 //! Bridge, homeserver and FHIR server are killed at random moments while people talk on both sides.
 //!
-//! `BRIDGE_TEST_KILLS` says how often (12), `BRIDGE_TEST_SEED` when and whom: the same seed gives the same plan.
+//! `BRIDGE_TEST_KILLS` says how often (12; the FHIR server alone 6), `BRIDGE_TEST_SEED` when and whom: the same seed
+//! gives the same plan.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     crash::{beginning_with, communications, settled},
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{Person, World, encode, number, place},
 };
 
@@ -22,6 +23,14 @@ const WRITING: Duration = Duration::from_millis(250);
 const TALKING: Duration = Duration::from_millis(50);
 /// Pause before a call is made again.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Who is killed.
+#[derive(Clone, Copy)]
+enum Victim {
+    Bridge,
+    Homeserver,
+    FhirServer,
+}
 
 /// Random numbers that a seed determines (xorshift64*).
 struct Dice(u64);
@@ -73,22 +82,23 @@ async fn talk(person: &Person, room: &str, enough: &AtomicBool) -> Vec<String> {
     said
 }
 
-/// Kills whom the dice say, when they say so, and starts them again.
-async fn kill(world: &mut World, dice: &mut Dice, kills: u64) -> [u64; 3] {
+/// Kills whom of these the dice say, when they say so, and starts them again.
+async fn kill(world: &mut World, dice: &mut Dice, victims: &[Victim], kills: u64) -> [u64; 3] {
+    let one_of = |dice: &mut Dice| victims[usize::try_from(dice.below(victims.len() as u64)).unwrap()];
     let mut killed = [0; 3];
     while killed.iter().sum::<u64>() < kills {
         tokio::time::sleep(dice.millis(1200)).await;
         // Sometimes two at once.
-        let first = dice.below(3);
-        let second = if dice.below(5) == 0 { dice.below(3) } else { first };
+        let first = one_of(dice);
+        let second = if dice.below(5) == 0 { one_of(dice) } else { first };
         for victim in [first, second] {
             match victim {
-                0 if world.has_bridge() => world.kill_bridge(),
-                1 if world.has_homeserver() => world.kill_homeserver(),
-                2 if world.has_fhir_server() => world.kill_fhir_server(),
+                Victim::Bridge if world.has_bridge() => world.kill_bridge(),
+                Victim::Homeserver if world.has_homeserver() => world.kill_homeserver(),
+                Victim::FhirServer if world.has_fhir_server() => world.kill_fhir_server(),
                 _ => continue,
             }
-            killed[usize::try_from(victim).unwrap()] += 1;
+            killed[victim as usize] += 1;
             tokio::time::sleep(dice.millis(300)).await;
         }
         if !world.has_fhir_server() {
@@ -106,25 +116,29 @@ async fn kill(world: &mut World, dice: &mut Dice, kills: u64) -> [u64; 3] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_killed_at_any_moment_every_message_is_there_once_and_in_order() {
-    let kills = number("BRIDGE_TEST_KILLS", 12);
+    campaign(&[Victim::Bridge, Victim::Homeserver, Victim::FhirServer], 12).await;
+}
+
+/// Whoever was not answered asks again; what was stored is known again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fhir_server_that_is_killed_again_and_again_has_every_message_once_and_in_order() {
+    campaign(&[Victim::FhirServer], 6).await;
+}
+
+async fn campaign(victims: &[Victim], kills: u64) {
+    let kills = number("BRIDGE_TEST_KILLS", kills);
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = number("BRIDGE_TEST_SEED", u64::from(clock.subsec_nanos())) | 1;
     eprintln!("BRIDGE_TEST_KILLS={kills} BRIDGE_TEST_SEED={seed}");
 
-    let mut world = World::new();
-    world.start_fhir_server().await;
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let mut world = World::with_fhir_server();
+    let (anna, _, room) = begin(&mut world).await;
 
     let started = Instant::now();
     let enough = AtomicBool::new(false);
     let (http, base) = (world.http.clone(), world.fhir());
     let (written, said, killed) = tokio::join!(write(&http, &base, &enough), talk(&anna, &room, &enough), async {
-        let killed = kill(&mut world, &mut Dice(seed), kills).await;
+        let killed = kill(&mut world, &mut Dice(seed), victims, kills).await;
         enough.store(true, Ordering::Relaxed);
         killed
     });

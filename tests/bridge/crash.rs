@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{accept, begin, communication, introduce},
     world::{Person, World, arrived, encode, until},
 };
 
@@ -14,7 +14,7 @@ pub(crate) fn beginning_with<'a>(texts: &'a [String], word: &str) -> Vec<&'a str
 }
 
 pub(crate) async fn communications(world: &World, word: &str) -> Vec<String> {
-    let mut found = world.search("Communication?part-of=CommunicationRequest/t1&_count=200").await;
+    let mut found = world.search("Communication?part-of=CommunicationRequest/t1&_count=1000").await;
     found.sort_by_key(|communication| communication["sent"].as_str().unwrap_or_default().to_owned());
     let text = |communication: &Value| Some(communication["payload"][0]["contentString"].as_str()?.to_owned());
     found.iter().filter_map(text).filter(|text| text.starts_with(word)).collect()
@@ -32,12 +32,7 @@ pub(crate) async fn settled(world: &World, anna: &Person, room: &str, to_matrix:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_killed_every_message_is_there_once_and_in_order() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     let (mut to_matrix, mut to_fhir) = (Vec::new(), Vec::new());
     for round in 0..6 {
@@ -98,16 +93,17 @@ async fn transactions_that_come_again_under_any_number_are_taken_once() {
     let expected: Vec<String> = (0..30).map(|number| format!("fhir {number}")).collect();
     assert_eq!(beginning_with(&anna.texts(&room).await, "fhir "), expected);
 
-    let event = |id: &str, text: &str| {
+    let event = |id: &str, at: u64, text: &str| {
         json!({ "type": "m.room.message", "event_id": id, "room_id": room, "sender": anna.user_id,
-            "origin_server_ts": 4_000_000_000_000_u64, "content": { "msgtype": "m.text", "body": text } })
+            "origin_server_ts": 4_000_000_000_000 + at, "content": { "msgtype": "m.text", "body": text } })
     };
     // The homeserver counts from 1 again, and sends an old event together with a new one.
     let registration = std::fs::read_to_string(world.path("state").join("registration.yaml")).unwrap();
     let registration: serde_yaml::Value = serde_yaml::from_str(&registration).unwrap();
     let token = registration["hs_token"].as_str().unwrap();
     let url = format!("http://127.0.0.1:{}/_matrix/app/v1/transactions/1", world.bridge_port);
-    for events in [json!([event("$a", "matrix 2")]), json!([event("$a", "matrix 2"), event("$b", "matrix 3")])] {
+    let (second, third) = (event("$a", 0, "matrix 2"), event("$b", 1, "matrix 3"));
+    for events in [json!([second]), json!([second, third])] {
         let body = json!({ "events": events });
         for _ in 0..2 {
             let response = world.http.put(&url).bearer_auth(token).json(&body).send().await.unwrap();
@@ -126,12 +122,7 @@ async fn what_was_never_pushed_is_read_back_and_what_waited_is_delivered() {
     const MISSED: usize = 150;
     const WAITING: usize = 100;
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     // A homeserver that does not know the bridge pushes nothing, now or later.
     world.kill_homeserver();
@@ -168,12 +159,7 @@ async fn what_was_never_pushed_is_read_back_and_what_waited_is_delivered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_homeserver_forgot_is_found_below_what_came_later_and_after_a_restart_that_nobody_noticed() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
     let mut said = Vec::new();
     let mut say = async |text: String| {
         anna.say(&room, &text).await;
@@ -211,12 +197,7 @@ async fn what_a_homeserver_forgot_is_found_below_what_came_later_and_after_a_res
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invitation_that_a_homeserver_forgot_is_accepted() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    accept(&world, &anna).await;
+    let (anna, ..) = begin(&mut world).await;
     let bot = world.bot().user_id;
 
     world.kill_bridge();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenario::{PATIENT, accept, communication, introduce, request},
-    world::{Person, SERVER, World, elsewhere, encode, until},
+    world::{Person, SERVER, World, encode, until},
 };
 
 const UZI: &str = "http://fhir.nl/fhir/NamingSystem/uzi-nr-pers";
@@ -43,12 +43,9 @@ async fn membership(world: &World, room: &str, user: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_found_in_a_directory_elsewhere() {
-    if elsewhere().is_some() {
-        return; // The directory of this test is a second embedded endpoint.
-    }
-    let (mut world, mut directory) = (World::new(), World::new());
+    let (mut world, mut directory) = (World::new(), World::with_fhir_server());
     world.settings = vec![
-        ("FHIR_BRIDGE_DIRECTORY__BASE", format!("http://127.0.0.1:{}/fhir", directory.bridge_port)),
+        ("FHIR_BRIDGE_DIRECTORY__BASE", directory.fhir()),
         ("FHIR_BRIDGE_DIRECTORY__CACHE_SECONDS", "1".to_owned()),
         ("FHIR_BRIDGE_DIRECTORY__ATTEMPTS", "1".to_owned()),
     ];
@@ -73,7 +70,7 @@ async fn people_are_found_in_a_directory_elsewhere() {
     })
     .await;
     assert!(world.output(&["status"]).contains("0 parked"), "{}", world.output(&["status"]));
-    directory.start_bridge().await;
+    directory.start_fhir_server().await;
     register(&directory, "anna", "Anna de Arts", "900000001", &anna.user_id).await;
     let (space, room) = accept(&world, &anna).await;
     anna.say(&room, "Ik ben gevonden.").await;
@@ -106,16 +103,13 @@ fn by_number(system: &str, value: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_who_are_named_by_number_alone_take_part() {
-    if elsewhere().is_some() {
-        return; // The directory of this test is a second embedded endpoint.
-    }
-    let (mut world, mut directory) = (World::new(), World::new());
+    let (mut world, mut directory) = (World::new(), World::with_fhir_server());
     world.settings = vec![
-        ("FHIR_BRIDGE_DIRECTORY__BASE", format!("http://127.0.0.1:{}/fhir", directory.bridge_port)),
+        ("FHIR_BRIDGE_DIRECTORY__BASE", directory.fhir()),
         ("FHIR_BRIDGE_DIRECTORY__CACHE_SECONDS", "1".to_owned()),
         ("FHIR_BRIDGE_ENGINE__TRIES", "1".to_owned()),
     ];
-    directory.start_bridge().await;
+    directory.start_fhir_server().await;
     world.start_bridge().await;
     introduce(&world).await;
     let mut anna = crate::scenario::practitioner("Anna", &format!("@anna:{SERVER}"));
@@ -173,9 +167,12 @@ async fn people_who_are_named_by_number_alone_take_part() {
     .await;
     assert_eq!(sender["identifier"], json!({ "system": UZI, "value": "900000002" }));
     assert_eq!((&sender["type"], &sender["reference"]), (&json!("Practitioner"), &Value::Null));
-    let tasks = "Task?based-on=CommunicationRequest/t1&owner:identifier=";
-    let tasks = format!("{tasks}{}%7C900000002", encode(UZI));
-    until("Bob has a Task", || async { (world.search(&tasks).await.len() == 1).then_some(()) }).await;
+    let of_bob = |task: &Value| task["owner"]["identifier"] == json!({ "system": UZI, "value": "900000002" });
+    until("Bob has a Task", || async {
+        let tasks = world.search("Task?based-on=CommunicationRequest/t1").await;
+        (tasks.into_iter().filter(of_bob).count() == 1).then_some(())
+    })
+    .await;
 
     // Who is not known is said by system, never by number.
     let status = until("two are parked", || async {

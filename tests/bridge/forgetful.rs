@@ -17,7 +17,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{Person, World, free_ports, until},
 };
 
@@ -77,6 +77,11 @@ async fn everything(person: &Person, room: &str) -> Vec<String> {
     person.timeline(room).await.iter().filter_map(said).collect()
 }
 
+/// Waits until something is said: a FHIR server elsewhere may be asked for the newest version alone.
+async fn is_said(person: &Person, room: &str, text: &str) {
+    until(text, || async { person.texts(room).await.iter().any(|said| said.contains(text)).then_some(()) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what_it_did_not_answer() {
     let mut world = World::new();
@@ -86,20 +91,17 @@ async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what
         ("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{port}")),
         ("FHIR_BRIDGE_HOMESERVER__PATIENCE_SECONDS", "5".to_owned()),
     ];
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     // A message of two parts, an edit of one, a withdrawal.
     let mut message = communication("m1", "Eerste deel");
     message["payload"] = json!([{ "contentString": "Eerste deel" }, { "contentString": "Tweede deel" }]);
     world.put(message.clone()).await;
+    is_said(&anna, &room, "Tweede deel").await;
     message["payload"][1]["contentString"] = json!("Tweede deel, beter");
     world.put(message).await;
     world.put(communication("m2", "Een vergissing")).await;
+    is_said(&anna, &room, "Een vergissing").await;
     let mut mistake = communication("m2", "Een vergissing");
     mistake["status"] = json!("entered-in-error");
     world.put(mistake).await;
@@ -116,6 +118,7 @@ async fn whatever_the_bridge_says_is_said_once_to_a_homeserver_that_forgets_what
     for text in ["Van Anna, anders", "Van Anna, weer anders"] {
         of_anna["payload"] = json!([{ "contentString": text }]);
         of_anna = world.put(of_anna).await;
+        is_said(&anna, &room, &format!("Gewijzigd in het dossier: {text}")).await;
     }
     anna.say(&room, "!fhir hulp").await;
     world.put(communication("last", "Tot slot")).await;

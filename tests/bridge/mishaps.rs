@@ -6,8 +6,8 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce, request, team},
-    world::{Person, SERVER, World, elsewhere, encode, until},
+    scenario::{begin, communication, request, team},
+    world::{Person, SERVER, World, encode, until},
 };
 
 /// Deletes a room as an admin of the homeserver does, and waits until that is done.
@@ -72,12 +72,7 @@ async fn written(world: &World, text: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_that_an_admin_deletes_is_made_anew() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (space, room) = accept(&world, &anna).await;
+    let (anna, space, room) = begin(&mut world).await;
     world.put(communication("m1", "In het eerste gesprek.")).await;
     arrives(&anna, &room, "In het eerste gesprek.").await;
     anna.say(&room, "Ook in het eerste.").await;
@@ -97,6 +92,12 @@ async fn a_room_that_an_admin_deletes_is_made_anew() {
     .await;
     // What was said before is on record, and changes there find no room to be said in unless they say more.
     assert!(!anna.texts(&second).await.iter().any(|text| text.contains("eerste")), "{texts:?}");
+    // Nor is it read there any more.
+    world
+        .put(json!({ "resourceType": "Task", "id": "of-kees", "status": "completed", "intent": "order",
+            "basedOn": [{ "reference": "CommunicationRequest/t1" }], "focus": { "reference": "Communication/m1" },
+            "owner": { "reference": "RelatedPerson/Kees" } }))
+        .await;
     let mut message = world.get("Communication/m1").await.unwrap();
     message["payload"][0]["contentString"] = json!("Verbeterd.");
     world.put(message).await;
@@ -125,12 +126,7 @@ async fn a_room_that_an_admin_deletes_is_made_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_banned_or_sent_away_says_nothing_until_somebody_acts() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (space, room) = accept(&world, &anna).await;
+    let (anna, space, room) = begin(&mut world).await;
     arrives(&anna, &room, "Hoe gaat het met moeder?").await;
     let kees = format!("@_fhir_bridge_relatedperson-_kees:{SERVER}");
     let (bot, about) = (world.bot(), json!({ "user_id": kees }));
@@ -176,16 +172,11 @@ async fn who_is_banned_or_sent_away_says_nothing_until_somebody_acts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_merged_renamed_and_alike() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, space, room) = begin(&mut world).await;
     let same = json!([{ "system": "http://example.nl/teams", "value": "7" }]);
     let mut first = team(&["Practitioner/Anna", "RelatedPerson/Kees", "Patient/Patient-1"]);
     first["identifier"] = same.clone();
     world.put(first.clone()).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (space, room) = accept(&world, &anna).await;
     let ghost = |name: &str| format!("@_fhir_bridge_{name}:{SERVER}");
     until("the patient takes part", || async {
         (member(&world, &space, &ghost("patient-_patient-1")).await? == "join").then_some(())
@@ -237,16 +228,8 @@ async fn records_are_merged_renamed_and_alike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_changed_and_clocks_are_set() {
-    if elsewhere().is_some() {
-        return; // It waits for what is accepted while the homeserver is away; others do that there.
-    }
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
     arrives(&anna, &room, "Hoe gaat het met moeder?").await;
 
     // Both tokens are new, and the homeserver is the first to know them.
@@ -279,9 +262,17 @@ async fn tokens_are_changed_and_clocks_are_set() {
     world.kill_homeserver();
     world.put(communication("m2", "Van straks.")).await;
     world.put(request("t2", "Ook van straks.")).await;
-    until("it is stored", || async { (!world.output(&["status"]).is_empty()).then_some(()) }).await;
-    world.kill_bridge();
     let database = rusqlite::Connection::open(world.path("state").join("bridge.sqlite")).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+    until("both are stored", || async {
+        let stored = |text: &str| {
+            let query = "SELECT count(*) FROM work WHERE instr(payload, ?) > 0";
+            database.query_row(query, [text], |row| row.get::<_, i64>(0)).unwrap() > 0
+        };
+        (stored("Van straks.") && stored("Ook van straks.")).then_some(())
+    })
+    .await;
+    world.kill_bridge();
     database.execute("UPDATE lane SET due = (unixepoch() + 3 * 3600) * 1000", []).unwrap();
     drop(database);
     world.start_homeserver().await;
@@ -295,12 +286,7 @@ async fn tokens_are_changed_and_clocks_are_set() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_database_refuses_is_parked_and_named() {
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
     let database = rusqlite::Connection::open(world.path("state").join("bridge.sqlite")).unwrap();
     database.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
     database

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::{
     postgres,
-    scenario::{accept, communication, introduce},
-    world::{World, elsewhere, encode, until},
+    scenario::{begin, communication},
+    world::{World, encode, until},
 };
 
 /// What a command says that must fail.
@@ -29,21 +29,13 @@ async fn history(world: &World) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_moves_to_postgresql_with_all_that_it_knows() {
-    if elsewhere().is_some() {
-        return; // What moves is the embedded endpoint.
-    }
-    let mut world = World::new();
+    let mut world = World::embedded();
     let database = postgres::fresh_database();
     let into = ["move", "--to", database.as_str()];
     let nothing = refused(&world, &into);
     assert!(nothing.contains("there is no state"), "{nothing}");
-    world.start_bridge().await;
-    introduce(&world).await;
+    let (anna, _, room) = begin(&mut world).await;
     world.put(communication("m1", "Voor de verhuizing.")).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
     let told = anna.say(&room, "Dit ook.").await;
     let of_event = format!("Communication?identifier=https://matrix.org/event-id%7C{}", encode(&told));
     until("it is a Communication", || async { world.search(&of_event).await.pop() }).await;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::{
     crash::beginning_with,
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{PATIENCE, World, encode, number},
 };
 
@@ -15,12 +15,7 @@ use crate::{
 async fn what_waits_for_a_homeserver_is_delivered_in_order_and_in_bounded_memory() {
     let waiting = number("BRIDGE_TEST_WAITING", 300);
     let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
 
     world.kill_homeserver();
     let (before, _) = world.memory();

@@ -16,12 +16,12 @@ use crate::{
 const PEOPLE: [&str; 4] = ["anna", "bram", "carla", "dirk"];
 
 /// Writes a resource.
-async fn put(http: &Client, fhir: &str, resource: &Value) {
+pub(crate) async fn put(http: &Client, fhir: &str, resource: &Value) {
     world::put(http, fhir, resource, &[]).await;
 }
 
 /// Logs a new user of the lab in.
-async fn person(lab: &Lab, http: &Client, name: &str, port: u16) -> Person {
+pub(crate) async fn person(lab: &Lab, http: &Client, name: &str, port: u16) -> Person {
     let added = lab.succeed(&["users", "add", &format!("{name}@huisarts")]);
     let password = added.split_whitespace().last().unwrap();
     Person::log_in(http, &format!("http://127.0.0.1:{port}"), name, password).await

@@ -96,7 +96,7 @@ async fn share(front: TcpListener, ports: [u16; 2]) {
 
 /// Writes a resource as a careful client does: until it is told that it is there.
 async fn write(world: &World, resource: Value) {
-    let url = format!("http://127.0.0.1:{}/fhir/{}", world.bridge_port, place(&resource));
+    let url = format!("{}/{}", world.fhir(), place(&resource));
     until("a resource is written", || async {
         let put = world.http.put(&url).header("content-type", "application/fhir+json").body(resource.to_string());
         put.send().await.ok()?.error_for_status().ok().map(drop)
@@ -110,6 +110,7 @@ async fn two_bridges_share_the_work_and_either_may_be_killed() {
     world.settings.push(("FHIR_BRIDGE_DATABASE__URL", postgres::fresh_database()));
     world.settings.push(("FHIR_BRIDGE_ENGINE__LEASE_SECONDS", "3".to_owned()));
     assert!(world.output(&["registration"]).contains("registration was made"));
+    world.start_fhir_server().await;
     let mut replicas = Replicas::behind(&world).await;
     replicas.start(&world, 0).await;
     introduce(&world).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{World, until},
 };
 
@@ -22,19 +22,11 @@ fn trace_of(event: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_goes_from_fhir_to_matrix_and_back() {
-    if crate::world::elsewhere().is_some() {
-        return;
-    }
-    let mut world = World::new();
-    world.start_bridge().await;
-    introduce(&world).await;
+    let mut world = World::embedded();
+    let (anna, _, room) = begin(&mut world).await;
     let (state, wrong) = ("vendor=a b,other=1", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01");
     world.put_with(communication("m1", "Met spoor"), &[("traceparent", PARENT), ("tracestate", state)]).await;
     world.put_with(communication("m2", "Zonder spoor"), &[("traceparent", wrong), ("tracestate", state)]).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
     until("the messages are there", || async { (anna.texts(&room).await.len() == 3).then_some(()) }).await;
 
     // The message is another step of the trace that wrote it; a wrong header began a new trace.

@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     net::TcpListener,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -15,6 +16,8 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+
+use crate::lab;
 
 /// Time for what takes seconds, on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,10 +37,18 @@ pub(crate) struct World {
     pub(crate) settings: Vec<(&'static str, String)>,
     homeserver: Option<Child>,
     bridge: Option<Child>,
-    /// A FHIR server of this world's own, beside the bridge.
-    fhir_server: Option<Child>,
-    fhir_port: u16,
-    fhir_is_elsewhere: bool,
+    fhir_server: FhirServer,
+}
+
+/// The FHIR server that a world's bridge works with.
+enum FhirServer {
+    /// The bridge's own.
+    Embedded,
+    /// A process of this world's own, on this port: what `$BRIDGE_TEST_FHIR_RUN PORT DIRECTORY` starts, else a second
+    /// bridge whose homeserver is nowhere.
+    Beside(u16, Option<Child>),
+    /// One that runs: `$BRIDGE_TEST_FHIR_SERVER` is its base address. It must be empty, so one test at a time.
+    Running(String),
 }
 
 /// Somebody with a Matrix client.
@@ -52,11 +63,30 @@ pub(crate) struct Person {
 // === impl World ===
 
 impl World {
+    /// Nothing runs yet. The FHIR server is what the environment says, else the bridge's own.
     pub(crate) fn new() -> Self {
+        if variable("BRIDGE_TEST_FHIR_RUN").is_some() {
+            return Self::with_fhir_server();
+        }
+        Self::of(variable("BRIDGE_TEST_FHIR_SERVER").map_or(FhirServer::Embedded, FhirServer::Running))
+    }
+
+    /// As [`World::new`], with a FHIR server beside the bridge in any case.
+    pub(crate) fn with_fhir_server() -> Self {
+        let [port] = free_ports();
+        Self::of(FhirServer::Beside(port, None))
+    }
+
+    /// For what only the bridge's own FHIR endpoint does, whatever the environment says.
+    pub(crate) fn embedded() -> Self {
+        Self::of(FhirServer::Embedded)
+    }
+
+    fn of(fhir_server: FhirServer) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::Builder::new().prefix("bridge-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let http = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        let [homeserver_port, bridge_port, admin_port, fhir_port] = free_ports();
+        let [homeserver_port, bridge_port, admin_port] = free_ports();
         Self {
             directory,
             http,
@@ -67,9 +97,7 @@ impl World {
             settings: Vec::new(),
             homeserver: None,
             bridge: None,
-            fhir_server: None,
-            fhir_port,
-            fhir_is_elsewhere: false,
+            fhir_server,
         }
     }
 
@@ -96,7 +124,7 @@ impl World {
             .env_remove("RUST_LOG")
             .stdin(Stdio::null());
         command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
-        if self.fhir_is_elsewhere || elsewhere().is_some() {
+        if !matches!(self.fhir_server, FhirServer::Embedded) {
             command.env("FHIR_BRIDGE_FHIR__SERVER__BASE", self.fhir()).env("FHIR_BRIDGE_ENGINE__POLL_SECONDS", "1");
         }
         command
@@ -110,7 +138,9 @@ impl World {
         text
     }
 
+    /// Starts the bridge, and the FHIR server before it unless that runs.
     pub(crate) async fn start_bridge(&mut self) {
+        self.start_fhir_server().await;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("bridge.log")).unwrap();
         self.bridge = Some(self.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().unwrap());
         let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
@@ -122,28 +152,46 @@ impl World {
         format!("http://127.0.0.1:{}", self.admin_port)
     }
 
-    /// Starts a FHIR server beside the bridge, which uses it from its next start on: a second bridge whose homeserver is
-    /// nowhere.
+    /// Starts the FHIR server of this world's own, if it has one and that does not run.
     pub(crate) async fn start_fhir_server(&mut self) {
-        self.fhir_is_elsewhere = true;
+        let FhirServer::Beside(port, None) = self.fhir_server else { return };
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("fhir.log")).unwrap();
+        let mut command = match variable("BRIDGE_TEST_FHIR_RUN") {
+            Some(program) => self.foreign_fhir_server(&program, port),
+            None => self.second_bridge(port),
+        };
+        // A program may start others before it becomes the server; they end with it.
+        command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        self.fhir_server = FhirServer::Beside(port, Some(lab::spawn(command)));
+        let url = format!("{}/metadata", self.fhir());
+        let serves = || async { self.http.get(&url).send().await.ok()?.error_for_status().ok().map(drop) };
+        until("the FHIR server serves", serves).await;
+    }
+
+    fn foreign_fhir_server(&self, program: &str, port: u16) -> Command {
+        let directory = self.path("fhir");
+        fs::create_dir_all(&directory).unwrap();
+        let mut command = Command::new(program);
+        command.arg(port.to_string()).arg(directory);
+        lab::guarded(&command)
+    }
+
+    fn second_bridge(&self, port: u16) -> Command {
         let mut command = self.command(&["run"]);
         command
             .env_remove("FHIR_BRIDGE_FHIR__SERVER__BASE")
             .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("fhir"))
-            .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{}\"]", self.fhir_port))
+            .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{port}\"]"))
             .env("FHIR_BRIDGE_ADMIN", "[]")
             .env("FHIR_BRIDGE_FHIR__BASE", self.fhir())
             .env("FHIR_BRIDGE_HOMESERVER__URL", "http://127.0.0.1:9");
-        self.fhir_server = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
-        let url = format!("{}/metadata", self.fhir());
-        until("the FHIR server serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
+        lab::guarded(&command)
     }
 
+    /// Ends the FHIR server as a power cut would.
     pub(crate) fn kill_fhir_server(&mut self) {
-        let mut server = self.fhir_server.take().unwrap();
-        server.kill().unwrap();
-        server.wait().unwrap();
+        let FhirServer::Beside(_, process) = &mut self.fhir_server else { panic!("it is not this world's own") };
+        kill_group(&mut process.take().unwrap());
     }
 
     /// Memory of the bridge now and at its peak, in KiB (`VmRSS` and `VmHWM` of proc(5)).
@@ -176,7 +224,7 @@ impl World {
     }
 
     pub(crate) fn has_fhir_server(&self) -> bool {
-        self.fhir_server.is_some()
+        matches!(self.fhir_server, FhirServer::Beside(_, Some(_)))
     }
 
     /// Ends the bridge as a power cut would.
@@ -301,12 +349,16 @@ impl World {
         search(&self.http, &self.fhir(), query).await
     }
 
-    /// The FHIR endpoint: the embedded one, or a fresh server elsewhere that the environment names.
+    /// The base address of the FHIR server.
     pub(crate) fn fhir(&self) -> String {
-        if self.fhir_is_elsewhere {
-            return format!("http://127.0.0.1:{}/fhir", self.fhir_port);
+        match &self.fhir_server {
+            FhirServer::Embedded => format!("http://127.0.0.1:{}/fhir", self.bridge_port),
+            FhirServer::Beside(port, _) if variable("BRIDGE_TEST_FHIR_RUN").is_some() => {
+                format!("http://127.0.0.1:{port}")
+            }
+            FhirServer::Beside(port, _) => format!("http://127.0.0.1:{port}/fhir"),
+            FhirServer::Running(base) => base.clone(),
         }
-        elsewhere().unwrap_or_else(|| format!("http://127.0.0.1:{}/fhir", self.bridge_port))
     }
 
     pub(crate) fn log(&self) -> String {
@@ -339,9 +391,12 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for child in [&mut self.bridge, &mut self.homeserver, &mut self.fhir_server].into_iter().flatten() {
+        for child in [&mut self.bridge, &mut self.homeserver].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if let FhirServer::Beside(_, Some(process)) = &mut self.fhir_server {
+            kill_group(process);
         }
         if std::thread::panicking() {
             if std::env::var_os("BRIDGE_TEST_KEEP").is_some() {
@@ -538,10 +593,20 @@ pub(crate) fn encode(text: &str) -> String {
     })
 }
 
-/// The base of a FHIR server that is not ours, to try the same cases against: `$BRIDGE_TEST_FHIR_SERVER`. It must be
-/// empty, so one test at a time.
-pub(crate) fn elsewhere() -> Option<String> {
-    std::env::var("BRIDGE_TEST_FHIR_SERVER").ok().filter(|base| !base.is_empty())
+/// A variable of the environment that says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether the FHIR server is known not to do something; `tests/fhir-elsewhere` says what each lacks.
+pub(crate) fn fhir_lacks(what: &str) -> bool {
+    variable("FHIR_TEST_LACKS").is_some_and(|lacks| lacks.split(',').any(|lacking| lacking == what))
+}
+
+/// Ends a process that leads its group, and all that it started.
+fn kill_group(leader: &mut Child) {
+    let _ = rustix::process::kill_process_group(Pid::from_child(leader), Signal::KILL);
+    let _ = leader.wait();
 }
 
 /// Ports that are free now. All are held until all are known, so that they differ.

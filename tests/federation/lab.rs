@@ -172,16 +172,8 @@ fn commandline(process: u32) -> String {
 impl Running {
     /// Starts a command that the kernel ends with the tests.
     pub(crate) fn start(command: &Command) -> Self {
-        let mut guarded = Command::new(PROGRAM);
-        guarded.args(["program", "guard", "--parent", &std::process::id().to_string(), "--"]);
-        guarded.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => guarded.env(name, value),
-                None => guarded.env_remove(name),
-            };
-        }
-        guarded.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut guarded = guarded(command);
+        guarded.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = spawn(guarded);
         let (sender, lines) = mpsc::channel();
         read_lines(process.stdout.take().unwrap(), sender.clone());
@@ -228,9 +220,24 @@ fn read_lines(from: impl std::io::Read + Send + 'static, to: Sender<String>) {
     });
 }
 
+/// The same command, which the kernel ends with the tests once [`spawn`] has started it.
+pub(crate) fn guarded(command: &Command) -> Command {
+    let mut guarded = Command::new(PROGRAM);
+    guarded.args(["program", "guard", "--parent", &std::process::id().to_string(), "--"]);
+    guarded.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => guarded.env(name, value),
+            None => guarded.env_remove(name),
+        };
+    }
+    guarded.stdin(Stdio::null());
+    guarded
+}
+
 /// Starts a process from a thread that lives as long as the tests: the kernel ends the child with its thread, and the
 /// thread of a single test ends early.
-fn spawn(command: Command) -> Child {
+pub(crate) fn spawn(command: Command) -> Child {
     type Order = (Command, Sender<Child>);
     static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {

@@ -134,13 +134,15 @@ impl Engine {
         let name = place_in(&room);
         let place = self.store.cursor(&name).await?;
         // The next look begins where this one began: nothing falls between them.
-        let present = self.homeserver.bot().messages(&room, None, Direction::Backward, 1, Format::Client).await?.start;
+        let bot = self.homeserver.bot();
+        let newest = bot.messages(&room, None, Direction::Backward, FIRST_PAGE, Format::Federation).await?;
         let mut wanted = look.wanted;
         let is_known = match place {
             Some(place) => self.read_on(&room, place, &mut wanted).await?,
             None => false,
         };
-        let mut changes = vec![Change::Cursor { name, value: in_stream(present) }];
+        let mut changes = vec![Change::Cursor { name, value: in_stream(newest.start) }];
+        changes.extend(self.tie(&room, &newest.events).await?);
         if is_known && wanted.is_empty() {
             return Ok(changes);
         }

@@ -152,6 +152,11 @@ impl Engine {
         let focus = task.focus.as_ref().and_then(|focus| focus.reference.clone());
         let (Some(TaskStatus::Completed), Some(focus)) = (&task.status, focus) else { return Ok(vec![link]) };
         let Some(message) = self.store.messages_of(&focus).await?.into_iter().next() else { return Ok(vec![link]) };
+        // What was said in a room that is gone can be read there no more.
+        let linked = self.store.room_of(&request.to_string()).await?;
+        if linked.is_none_or(|linked| linked.room_id != message.room_id) {
+            return Ok(vec![link]);
+        }
         let ghost = user_id(&self.names.ghost(&owner))?;
         let room = room_id(&message.room_id)?;
         let membership = self.homeserver.bot().membership(&room, &ghost).await?;
@@ -210,7 +215,7 @@ impl Engine {
         };
         let found = match found {
             Some(resource) => Some(resource),
-            None => self.all(ResourceType::Task, &task_query(request, owner)).await?.into_iter().next(),
+            None => self.task_of_others(request, owner).await?,
         };
         match found {
             Some(resource) => {
@@ -220,6 +225,27 @@ impl Engine {
             None => Ok(None),
         }
     }
+
+    /// Somebody's Task in a conversation that the bridge did not make. Whom Tasks name by number is seen here: a server
+    /// may find nothing by `:identifier`, and not say that it does not know it.
+    async fn task_of_others(&self, request: &Instance, owner: &Instance) -> Result<Option<Resource>, Trouble> {
+        let Some(number) = logical::number_of(owner) else {
+            return Ok(self.all(ResourceType::Task, &task_query(request, owner)).await?.into_iter().next());
+        };
+        let query = Query::new().with("based-on", request.to_string());
+        for task in self.all(ResourceType::Task, &query).await? {
+            if names(&task, &number)? {
+                return Ok(Some(task));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a Task is somebody's whom it names by number.
+fn names(task: &Resource, number: &Identifier) -> Result<bool, Trouble> {
+    let owner = task.to::<Task>()?.owner.and_then(|owner| owner.identifier);
+    Ok(owner.is_some_and(|named| named.system == number.system && named.value == number.value))
 }
 
 fn task_query(request: &Instance, owner: &Instance) -> Query {

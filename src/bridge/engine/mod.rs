@@ -25,6 +25,7 @@
 
 mod attendance;
 mod feed;
+mod forks;
 mod gaps;
 mod intake;
 mod listen;

@@ -23,6 +23,10 @@ use crate::{
 
 /// Resources that one number may find; more than one is one too many.
 const MOST: &str = "10";
+/// Parked work that is looked at in one go.
+const HELD: usize = 500;
+/// Begin of the lane of what is not known of a place.
+const PARTICIPANTS: &str = "participants ";
 
 /// Whom a number means.
 enum Found {
@@ -182,6 +186,28 @@ impl Engine {
         (!unknown.is_empty()).then(look).transpose()
     }
 
+    /// Puts back what is parked because nobody was known by such a number: a server may find nothing by `:identifier`,
+    /// and not say that it does not know it.
+    pub(super) async fn places_in_doubt(&self, identifiers: &[(&str, &str)]) -> Done {
+        let (mut changes, mut after) = (Vec::new(), 0);
+        if identifiers.is_empty() {
+            return Ok(changes);
+        }
+        loop {
+            let held = self.store.held_after(None, after, HELD).await?;
+            let Some(last) = held.last() else { return Ok(changes) };
+            after = last.seq;
+            for work in &held {
+                // A reason names the first who is not known, and counts the others.
+                let is_meant = work.reason.ends_with(" more")
+                    || identifiers.iter().any(|(system, _)| work.reason.contains(*system));
+                if work.parked && work.lane.starts_with(PARTICIPANTS) && is_meant {
+                    changes.push(Change::Retry { seq: Some(work.seq) });
+                }
+            }
+        }
+    }
+
     async fn parked_in(&self, lane: &str) -> Result<Option<i64>, Trouble> {
         let parked = self.store.held_after(Some(vec![lane.to_owned()]), 0, 1).await?;
         Ok(parked.first().map(|work| work.seq))
@@ -212,7 +238,7 @@ impl Engine {
 
 /// The lane of what is not known of a place.
 pub(super) fn participants_lane(place: &str) -> String {
-    format!("participants {place}")
+    format!("{PARTICIPANTS}{place}")
 }
 
 fn kinds(sought: &Sought<'_>) -> String {

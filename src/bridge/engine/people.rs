@@ -279,8 +279,12 @@ impl Engine {
     async fn look_where_numbered(&self, resource: &Resource) -> Done {
         let identifiers = logical::identifiers(resource);
         let mut changes = Vec::new();
-        for place in self.places_naming(&logical::spellings(&identifiers)).await? {
+        let spellings = logical::spellings(&identifiers);
+        for place in self.places_naming(&spellings).await? {
             changes.extend(self.look_again(&place)?);
+        }
+        if changes.is_empty() {
+            changes = self.places_in_doubt(&spellings).await?;
         }
         for known in identifiers.iter().filter_map(logical::by_number).map(|known| known.to_string()) {
             // Until now only the directory knew them.

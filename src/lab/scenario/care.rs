@@ -359,11 +359,7 @@ impl Care<'_> {
 async fn join(people: &mut People, rooms: &Rooms) -> Result<((), String), Trouble> {
     let began = Instant::now();
     for room in [&rooms.space, &rooms.room] {
-        try_join_all(people.guests.iter().map(async |guest| {
-            let path = ["client", "v3", "rooms", room, "join"];
-            guest.session.call(Method::POST, &path, Some(json!({}))).await
-        }))
-        .await?;
+        try_join_all(people.guests.iter().map(|guest| guest.session.join(room))).await?;
     }
     Ok(((), after(began)))
 }

@@ -72,12 +72,7 @@ async fn invite(people: &mut People, room: &Room) -> Result<((), String), Troubl
 
 async fn join(people: &mut People, room: &Room) -> Result<((), String), Trouble> {
     let began = Instant::now();
-    try_join_all(people.guests.iter().map(async |guest| {
-        let path = ["client", "v3", "rooms", &room.id, "join"];
-        guest.session.call(Method::POST, &path, Some(json!({}))).await?;
-        Ok::<_, Trouble>(())
-    }))
-    .await?;
+    try_join_all(people.guests.iter().map(|guest| guest.session.join(&room.id))).await?;
     let People { host, guests, .. } = people;
     for guest in guests {
         let user = guest.user().to_owned();

@@ -28,6 +28,8 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<rusqlite::Connection>
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // Each write is a savepoint; what undoes it would go into a file that is made and deleted for it.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
