@@ -170,7 +170,9 @@ pub struct Cursor(pub String);
 pub struct Changes {
     /// Oldest first.
     pub resources: Vec<Resource>,
-    /// Where to go on; to be kept once `resources` are safe.
+    /// Versions that are there and cannot be read, where the server knows that.
+    pub damaged: Vec<Key>,
+    /// Where to go on; to be kept once the rest is safe.
     pub next: Cursor,
     /// Whether there is more at once.
     pub more: bool,

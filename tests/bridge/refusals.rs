@@ -81,19 +81,35 @@ async fn what_either_database_refuses_for_good_holds_up_nothing_else() {
     arrives(&anna, &room, "Ervoor").await;
     arrives(&anna, &room, "Erachter").await;
     let status = parked(&world, " 2 parked").await;
-    assert!(status.contains("refused Communication/m2/_history/1") && !status.contains("Onbewaarbaar"), "{status}");
+    assert!(
+        status.contains("Communication/m2/_history/1 is in FHIR and not in Matrix") && !status.contains("Onbewaarbaar"),
+        "{status}"
+    );
+
+    // What FHIR has cannot be read.
+    let damage = "CREATE TRIGGER damage AFTER INSERT ON version WHEN new.id = 'm4'
+        BEGIN UPDATE version SET content = 'x' || content WHERE seq = new.seq; END;";
+    fhir.execute_batch(damage).unwrap();
+    world.put(communication("m4", "Beschadigd")).await;
+    world.put(communication("m5", "Heel")).await;
+    arrives(&anna, &room, "Heel").await;
+    let status = parked(&world, " 3 parked").await;
+    assert!(status.contains("damaged") && !status.contains("Beschadigd"), "{status}");
+    world.connected().await;
 
     // While the reasons stand, to try again changes nothing.
     world.output(&["retry"]);
-    parked(&world, " 2 parked").await;
-    fhir.execute_batch("DROP TRIGGER never").unwrap();
+    parked(&world, " 3 parked").await;
+    fhir.execute_batch("DROP TRIGGER never; DROP TRIGGER damage;").unwrap();
+    fhir.execute("UPDATE version SET content = substr(content, 2) WHERE id = 'm4'", []).unwrap();
     state.execute_batch("DROP TRIGGER never").unwrap();
     world.output(&["retry"]);
     arrives(&anna, &room, "Onbewaarbaar").await;
+    arrives(&anna, &room, "Beschadigd").await;
     written(&world, "Onschrijfbaar").await;
     parked(&world, " 0 parked").await;
     let texts = anna.texts(&room).await;
-    for text in ["Ervoor", "Onbewaarbaar", "Erachter", "Onschrijfbaar"] {
+    for text in ["Ervoor", "Onbewaarbaar", "Erachter", "Onschrijfbaar", "Beschadigd", "Heel"] {
         assert_eq!(texts.iter().filter(|said| *said == text).count(), 1, "{text}: {texts:?}");
     }
     let all = world.search("Communication?part-of=CommunicationRequest/t1").await;

@@ -108,6 +108,11 @@ impl Engine {
             found += changes.resources.len();
             let mut units: Vec<Change> =
                 changes.resources.into_iter().filter_map(|resource| self.once(resource)).collect();
+            for key in &changes.damaged {
+                warn!(version = %key, "a change cannot be read; it is named in parked work");
+                let lane = Key::new(key.kind, key.id.clone()).to_string();
+                units.push(aside(&key.to_string(), lane, "what FHIR has there is damaged")?);
+            }
             units.push(Change::Cursor { name: CURSOR.to_owned(), value: changes.next.0 });
             match self.commit(units.clone()).await {
                 Err(StoreError::Database(error)) if error.is_about_the_work() => self.take_page_apart(units).await?,
@@ -126,7 +131,7 @@ impl Engine {
             match (self.commit(vec![unit.clone()]).await, unit) {
                 (Err(StoreError::Database(error)), Change::Once { key, work }) if error.is_about_the_work() => {
                     warn!(%error, version = key, "a change cannot be stored; it is named in parked work");
-                    self.commit(vec![unstored(&key, work.lane)?]).await?;
+                    self.commit(vec![aside(&key, work.lane, "the database refused it")?]).await?;
                 }
                 (stored, _) => stored?,
             }
@@ -153,10 +158,10 @@ impl Engine {
     }
 }
 
-/// Work for people to look at, about a version that could not be stored.
-fn unstored(version: &str, lane: String) -> Result<Change, Trouble> {
+/// Work for people to look at, about a version that could not be taken in.
+fn aside(version: &str, lane: String, why: &str) -> Result<Change, Trouble> {
     let resource = version.split("/_history/").next().unwrap_or(version);
-    let reason = format!("the database refused {version}; it is in FHIR, and not in Matrix");
+    let reason = format!("{version} is in FHIR and not in Matrix: {why}");
     Ok(Change::Aside {
         key: format!("unstored {version}"),
         work: work(Side::Matrix, lane, "members", &resource)?,

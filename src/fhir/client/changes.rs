@@ -113,7 +113,7 @@ impl Client {
         }
         found.sort_by_key(moment);
         let next = serde_json::to_string(&progress).map_err(|error| FhirError::Protocol(error.to_string()))?;
-        Ok(Changes { resources: found, next: Cursor(next), more })
+        Ok(Changes { resources: found, damaged: Vec::new(), next: Cursor(next), more })
     }
 
     async fn by_search(

@@ -3,7 +3,7 @@
 use super::{
     condition::{Sql, Value, marks, text},
     plan::{self, Include, Plan},
-    store::{Store, content, current, parse},
+    store::{Store, content, current, damaged, parse},
 };
 use crate::{
     fhir::{
@@ -97,22 +97,33 @@ impl Store {
         Ok(Page { total: Some(total), entries: entries.collect::<Result<_, FhirError>>()?, next })
     }
 
-    /// Versions after a number, oldest first, with their numbers.
+    /// Versions after a number, oldest first, with their numbers. Of one that cannot be read, its key: others must not
+    /// wait behind it.
     pub(super) fn after(
         &self,
         connection: &Connection,
         kinds: &[ResourceType],
         seq: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, Resource)>, FhirError> {
+    ) -> Result<Vec<(i64, Result<Resource, Key>)>, FhirError> {
         let statement = format!(
-            "SELECT seq, content FROM version WHERE seq > ? AND kind IN ({}) ORDER BY seq LIMIT ?",
+            "SELECT seq, kind, id, version, content FROM version WHERE seq > ? AND kind IN ({}) ORDER BY seq LIMIT ?",
             marks(kinds.len())
         );
         let kinds = kinds.iter().map(|kind| text(kind.as_str()));
         let values = [Value::Integer(seq)].into_iter().chain(kinds).chain([Value::Integer(i64::from(limit))]);
-        let rows: Vec<(i64, String)> = connection.query(&statement, &values.collect::<Vec<_>>(), pair)?;
-        rows.into_iter().map(|(seq, content)| Ok((seq, parse(&content)?))).collect()
+        connection.query(&statement, &values.collect::<Vec<_>>(), |row| {
+            let content = row.get::<String>(4).map_err(FhirError::from).and_then(|content| parse(&content));
+            let version = match content {
+                Ok(resource) => Ok(resource),
+                Err(_) => {
+                    let (kind, id): (String, String) = (row.get(1)?, row.get(2)?);
+                    let (kind, id) = (kind.parse().map_err(|_| damaged())?, id.parse().map_err(|_| damaged())?);
+                    Err(Key { kind, id, version: Some(row.get::<i64>(3)?.to_string()) })
+                }
+            };
+            Ok::<_, FhirError>((row.get(0)?, version))
+        })
     }
 
     /// The number of the newest version of all.

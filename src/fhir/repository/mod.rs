@@ -402,8 +402,14 @@ impl FhirServer for Repository {
                     Some((last, _)) if more => *last,
                     _ => store.newest(connection)?.max(seq),
                 };
-                let resources = found.into_iter().map(|(_, resource)| resource).collect();
-                Ok(Changes { resources, next: Cursor(next.to_string()), more })
+                let (mut resources, mut damaged) = (Vec::new(), Vec::new());
+                for (_, version) in found {
+                    match version {
+                        Ok(resource) => resources.push(resource),
+                        Err(key) => damaged.push(key),
+                    }
+                }
+                Ok(Changes { resources, damaged, next: Cursor(next.to_string()), more })
             })
             .await
         }

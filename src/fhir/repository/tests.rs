@@ -521,6 +521,10 @@ async fn what_the_database_says_is_of_this_resource_or_of_all(place: Place) {
     assert!(matches!(damaged, FhirError::Damaged(_)) && !damaged.is_temporary(), "{damaged}");
     assert_eq!(crate::fhir::outcome::of(&damaged).0.as_u16(), 500);
     assert_eq!(read(&other).await.unwrap(), other);
+    // Nor does what follows wait for whoever reads what changed.
+    let changes = opened.repository.changes(&[ResourceType::Communication], None, 10).await.unwrap();
+    assert_eq!(changes.damaged, [kept.versioned_key().unwrap()]);
+    assert_eq!((changes.resources.len(), changes.resources.last()), (2, Some(&other)));
 
     // A right that is missing is for somebody to mend: nothing is refused meanwhile.
     for (error, is_away) in [
