@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::{
-    scenario::{accept, communication, introduce},
+    scenario::{begin, communication},
     world::{Person, World, until},
 };
 
@@ -39,12 +39,7 @@ async fn parked(world: &World, wanted: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_either_database_refuses_for_good_holds_up_nothing_else() {
     let mut world = World::embedded();
-    world.start_bridge().await;
-    introduce(&world).await;
-    world.start_homeserver().await;
-    world.connected().await;
-    let anna = world.person("anna").await;
-    let (_, room) = accept(&world, &anna).await;
+    let (anna, _, room) = begin(&mut world).await;
     arrives(&anna, &room, "Hoe gaat het met moeder?").await;
     let (fhir, state) = (database(&world, "fhir.sqlite"), database(&world, "bridge.sqlite"));
 

@@ -142,7 +142,9 @@ impl World {
     pub(crate) async fn start_bridge(&mut self) {
         self.start_fhir_server().await;
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("bridge.log")).unwrap();
-        self.bridge = Some(self.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().unwrap());
+        let mut command = lab::guarded(&self.command(&["run"]));
+        command.stderr(log).stdout(Stdio::null());
+        self.bridge = Some(lab::spawn(command));
         let url = format!("http://127.0.0.1:{}/healthz", self.admin_port);
         until("the bridge serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
     }
@@ -263,19 +265,12 @@ impl World {
         fs::create_dir_all(&directory).unwrap();
         let configuration = self.write_configuration(&directory);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("synapse.out")).unwrap();
-        let command = synapse().await;
-        let homeserver = Command::new(&command[0])
-            .args(&command[1..])
-            .arg("--config-path")
-            .arg(configuration)
-            .current_dir(&directory)
-            .env("PYTHONNOUSERSITE", "1")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.homeserver = Some(homeserver);
+        let program = synapse().await;
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).arg("--config-path").arg(configuration).env("PYTHONNOUSERSITE", "1");
+        let mut command = lab::guarded(&command);
+        command.current_dir(&directory).stdout(log.try_clone().unwrap()).stderr(log);
+        self.homeserver = Some(lab::spawn(command));
         let url = format!("{}/_matrix/client/versions", self.base());
         until("the homeserver serves", || async { self.http.get(&url).send().await.ok().map(drop) }).await;
     }
