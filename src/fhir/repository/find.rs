@@ -105,7 +105,7 @@ impl Store {
         kinds: &[ResourceType],
         seq: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, Result<Resource, Key>)>, FhirError> {
+    ) -> Result<Vec<Numbered>, FhirError> {
         let statement = format!(
             "SELECT seq, kind, id, version, content FROM version WHERE seq > ? AND kind IN ({}) ORDER BY seq LIMIT ?",
             marks(kinds.len())
@@ -133,6 +133,9 @@ impl Store {
         Ok(newest.flatten().unwrap_or(0))
     }
 }
+
+/// A version with its number, or its key where it cannot be read.
+pub(super) type Numbered = (i64, Result<Resource, Key>);
 
 /// A row of a search: where its content is, and its place in the order.
 pub(super) struct Match {
