@@ -33,6 +33,8 @@ mod moving;
 mod outage;
 #[path = "bridge/page.rs"]
 mod page;
+#[path = "bridge/person.rs"]
+mod person;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "bridge/pruning.rs"]

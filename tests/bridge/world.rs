@@ -11,13 +11,14 @@ use std::{
 };
 
 use care_federation::lab::{install::Synapse, places::Places};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, StatusCode};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::lab;
+pub(crate) use crate::person::{Person, encode};
 
 /// Time for what takes seconds, on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,15 +50,6 @@ enum FhirServer {
     Beside(u16, Option<Child>),
     /// One that runs: `$BRIDGE_TEST_FHIR_SERVER` is its base address. It must be empty, so one test at a time.
     Running(String),
-}
-
-/// Somebody with a Matrix client.
-#[derive(Clone)]
-pub(crate) struct Person {
-    http: Client,
-    base: String,
-    token: String,
-    pub(crate) user_id: String,
 }
 
 // === impl World ===
@@ -404,115 +396,6 @@ impl Drop for World {
     }
 }
 
-// === impl Person ===
-
-impl Person {
-    /// A call of the client API that must succeed. `path` is what stands behind `/_matrix/client/`.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        let url = format!("{}/_matrix/client/{path}", self.base);
-        let mut request = self.http.request(method, url).bearer_auth(&self.token);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.unwrap();
-        let (status, text) = (response.status(), response.text().await.unwrap());
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Value {
-        self.call(Method::GET, path, None).await
-    }
-
-    /// What is there, if it is there.
-    pub(crate) async fn try_get(&self, path: &str) -> Option<Value> {
-        let url = format!("{}/_matrix/client/{path}", self.base);
-        let response = self.http.get(url).bearer_auth(&self.token).send().await.ok()?;
-        if response.status().is_success() { response.json().await.ok() } else { None }
-    }
-
-    /// Somebody who has a password.
-    pub(crate) async fn log_in(http: &Client, base: &str, name: &str, password: &str) -> Self {
-        let identifier = json!({ "type": "m.id.user", "user": name });
-        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": password });
-        let url = format!("{base}/_matrix/client/v3/login");
-        let answer: Value = http.post(url).json(&body).send().await.unwrap().json().await.unwrap();
-        Self {
-            http: http.clone(),
-            base: base.to_owned(),
-            token: answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned(),
-            user_id: answer["user_id"].as_str().unwrap().to_owned(),
-        }
-    }
-
-    /// Posts, and says what came of it if it came to anything.
-    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Value> {
-        let url = format!("{}/_matrix/client/{path}", self.base);
-        let response = self.http.post(url).bearer_auth(&self.token).json(body).send().await.ok()?;
-        if response.status().is_success() { response.json().await.ok() } else { None }
-    }
-
-    /// Puts, and says what came of it if it came to anything.
-    pub(crate) async fn try_put(&self, path: &str, body: &Value) -> Option<Value> {
-        let url = format!("{}/_matrix/client/{path}", self.base);
-        let response = self.http.put(url).bearer_auth(&self.token).json(body).send().await.ok()?;
-        if response.status().is_success() { response.json().await.ok() } else { None }
-    }
-
-    pub(crate) async fn join(&self, room: &str) {
-        self.call(Method::POST, &format!("v3/join/{}", encode(room)), Some(json!({}))).await;
-    }
-
-    /// Sends an event and returns its id.
-    pub(crate) async fn send(&self, room: &str, kind: &str, content: Value) -> String {
-        let transaction: u128 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-        let path = format!("v3/rooms/{}/send/{kind}/{transaction}", encode(room));
-        self.call(Method::PUT, &path, Some(content)).await["event_id"].as_str().unwrap().to_owned()
-    }
-
-    pub(crate) async fn say(&self, room: &str, text: &str) -> String {
-        self.send(room, "m.room.message", json!({ "msgtype": "m.text", "body": text })).await
-    }
-
-    pub(crate) async fn redact(&self, room: &str, event: &str) {
-        let path = format!("v3/rooms/{}/redact/{}/1", encode(room), encode(event));
-        self.call(Method::PUT, &path, Some(json!({}))).await;
-    }
-
-    pub(crate) async fn read(&self, room: &str, event: &str) {
-        let path = format!("v3/rooms/{}/receipt/m.read/{}", encode(room), encode(event));
-        self.call(Method::POST, &path, Some(json!({}))).await;
-    }
-
-    /// Everything that was said in a room, oldest first.
-    pub(crate) async fn timeline(&self, room: &str) -> Vec<Value> {
-        let mut events = Vec::new();
-        let mut from = String::new();
-        loop {
-            let page = self.get(&format!("v3/rooms/{}/messages?dir=b&limit=500{from}", encode(room))).await;
-            let chunk = page["chunk"].as_array().cloned().unwrap_or_default();
-            let done = chunk.is_empty();
-            events.extend(chunk);
-            match page["end"].as_str().filter(|_| !done) {
-                Some(end) => from = format!("&from={}", encode(end)),
-                None => break,
-            }
-        }
-        events.reverse();
-        events
-    }
-
-    /// The texts of a room's messages, oldest first.
-    pub(crate) async fn texts(&self, room: &str) -> Vec<String> {
-        let bodies = self.timeline(room).await.into_iter().filter(|event| event["type"] == "m.room.message");
-        bodies.filter_map(|event| Some(event["content"]["body"].as_str()?.to_owned())).collect()
-    }
-
-    pub(crate) async fn state(&self, room: &str) -> Vec<Value> {
-        self.get(&format!("v3/rooms/{}/state", encode(room))).await.as_array().cloned().unwrap()
-    }
-}
-
 /// Writes a resource to a FHIR server and returns it as it is there.
 pub(crate) async fn put(http: &Client, fhir: &str, resource: &Value, headers: &[(&str, &str)]) -> Value {
     let url = format!("{fhir}/{}", place(resource));
@@ -579,13 +462,6 @@ pub(crate) async fn arrived<F: Future<Output = [usize; 2]>>(wanted: [usize; 2], 
 /// `Communication/1`.
 pub(crate) fn place(resource: &Value) -> String {
     format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap())
-}
-
-pub(crate) fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |encoded, byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded + &char::from(byte).to_string(),
-        _ => encoded + &format!("%{byte:02X}"),
-    })
 }
 
 /// A variable of the environment that says something.
