@@ -115,17 +115,7 @@ impl Repository {
         status: SubscriptionStatus,
         error: Option<String>,
     ) -> Result<(), FhirError> {
-        self.write_with(move |store, connection| {
-            let found = store.read(connection, ResourceType::Subscription, &id)?;
-            let mut subscription: Subscription = found.to().map_err(|_| store::damaged())?;
-            if subscription.status == Some(SubscriptionStatus::Off) {
-                return Ok(());
-            }
-            subscription.status = Some(status);
-            subscription.error = error;
-            store.update(connection, Resource::of(&subscription), Condition::Always).map(|_| ())
-        })
-        .await
+        self.write_with(move |store, connection| set_status(store, connection, &id, status, error)).await
     }
 
     /// The subscriptions that are owed a call.
@@ -138,9 +128,14 @@ impl Repository {
         self.write_with(move |_, connection| Ok(hooks::take(connection, &owed, until)?)).await
     }
 
-    /// Takes note that a call reached its endpoint.
+    /// Takes note that a call reached its endpoint: the subscription is active, and owed no more. Both or neither, so that
+    /// whoever ends in between leaves none that was called and stays `requested`.
     pub(crate) async fn delivered(&self, owed: Owed) -> Result<(), FhirError> {
-        self.write_with(move |_, connection| Ok(hooks::delivered(connection, &owed.id, owed.wanted)?)).await
+        self.write_with(move |store, connection| {
+            hooks::delivered(connection, &owed.id, owed.wanted)?;
+            set_status(store, connection, &owed.id, SubscriptionStatus::Active, None)
+        })
+        .await
     }
 
     /// Takes note that a call failed; gives how often it did so in a row.
@@ -277,6 +272,24 @@ impl fmt::Debug for Repository {
             .field("base", &self.store.base)
             .finish_non_exhaustive()
     }
+}
+
+/// Writes the next version of a subscription that is not off and has another status.
+fn set_status(
+    store: &Store,
+    connection: &Connection,
+    id: &Id,
+    status: SubscriptionStatus,
+    error: Option<String>,
+) -> Result<(), FhirError> {
+    let found = store.read(connection, ResourceType::Subscription, id)?;
+    let mut subscription: Subscription = found.to().map_err(|_| store::damaged())?;
+    if subscription.status == Some(SubscriptionStatus::Off) || subscription.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    subscription.status = Some(status);
+    subscription.error = error;
+    store.update(connection, Resource::of(&subscription), Condition::Always).map(|_| ())
 }
 
 /// Rings for those who follow what changes.

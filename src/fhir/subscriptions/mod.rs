@@ -169,14 +169,7 @@ impl Caller {
         let called = self.call(&subscription).await;
         self.numbers.called(called.is_ok());
         match called {
-            Ok(()) => {
-                let id = owed.id.clone();
-                self.repository.delivered(owed).await?;
-                if subscription.status != Some(SubscriptionStatus::Active) {
-                    self.repository.set_subscription(id, SubscriptionStatus::Active, None).await?;
-                }
-                Ok(())
-            }
+            Ok(()) => self.repository.delivered(owed).await,
             Err(text) => {
                 let due = now_micros().saturating_add(self.settings.pause(owed.attempts));
                 let failures = self.repository.failed(owed.id.clone(), due).await?;
