@@ -229,23 +229,18 @@ impl Engine {
     /// Somebody's Task in a conversation that the bridge did not make. Whom Tasks name by number is seen here: a server
     /// may find nothing by `:identifier`, and not say that it does not know it.
     async fn task_of_others(&self, request: &Instance, owner: &Instance) -> Result<Option<Resource>, Trouble> {
-        let Some(number) = logical::number_of(owner) else {
+        if logical::number_of(owner).is_none() {
             return Ok(self.all(ResourceType::Task, &task_query(request, owner)).await?.into_iter().next());
-        };
+        }
         let query = Query::new().with("based-on", request.to_string());
         for task in self.all(ResourceType::Task, &query).await? {
-            if names(&task, &number)? {
+            let named = task.to::<Task>()?.owner.and_then(|owner| owner.identifier);
+            if named.as_deref().and_then(logical::by_number).as_ref() == Some(owner) {
                 return Ok(Some(task));
             }
         }
         Ok(None)
     }
-}
-
-/// Whether a Task is somebody's whom it names by number.
-fn names(task: &Resource, number: &Identifier) -> Result<bool, Trouble> {
-    let owner = task.to::<Task>()?.owner.and_then(|owner| owner.identifier);
-    Ok(owner.is_some_and(|named| named.system == number.system && named.value == number.value))
 }
 
 fn task_query(request: &Instance, owner: &Instance) -> Query {
