@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 
 use super::Engine;
 use crate::{
-    bridge::store::Change,
+    bridge::store::{Change, StoreError},
     matrix::registration::Registration,
     service::failure::{Failure, Status},
 };
@@ -29,27 +29,30 @@ impl Engine {
     /// # Errors
     /// When the state is that of a bridge of another homeserver, and when the store fails.
     pub async fn show_papers(&self) -> Result<bool, Failure> {
-        let own = [
-            (SERVER, self.homeserver.server_name().to_string()),
-            (REGISTRATION, digest_of(self.homeserver.registration())),
-        ];
-        let failed = |error| Failure::new(Status::Unavailable, "cannot read whose the state is").because(error);
-        let mut same = [true; 2];
-        for (same, (name, value)) in same.iter_mut().zip(&own) {
-            let found = self.store.cursor(name).await.map_err(failed)?;
-            *same = found.is_none_or(|found| found == *value);
-        }
-        let [same_server, same_registration] = same;
+        let server = self.homeserver.server_name().to_string();
+        let registration = digest_of(self.homeserver.registration());
         // As long as it holds no room, somebody is still setting it up.
-        if !same_server && self.store.overview().await.map_err(failed)?.rooms > 0 {
-            let text = format!("the state is that of a bridge of another homeserver than {}", own[0].1);
+        if !self.is_noted(SERVER, &server).await? && self.store.overview().await.map_err(unreadable)?.rooms > 0 {
+            let text = format!("the state is that of a bridge of another homeserver than {server}");
             return Err(Failure::new(Status::Config, text)
                 .remedy("Correct homeserver.server_name, or name another state directory or database."));
         }
-        let notes = own.map(|(name, value)| Change::Cursor { name: name.to_owned(), value });
-        self.store.commit(notes.to_vec()).await.map_err(failed)?;
-        Ok(same_registration)
+        let is_same = self.is_noted(REGISTRATION, &registration).await?;
+        let note = |name: &str, value| Change::Cursor { name: name.to_owned(), value };
+        let notes = vec![note(SERVER, server), note(REGISTRATION, registration)];
+        self.store.commit(notes).await.map_err(unreadable)?;
+        Ok(is_same)
     }
+
+    /// Whether the state names this, or nothing.
+    async fn is_noted(&self, name: &str, own: &str) -> Result<bool, Failure> {
+        let noted = self.store.cursor(name).await.map_err(unreadable)?;
+        Ok(noted.is_none_or(|noted| noted == own))
+    }
+}
+
+fn unreadable(error: StoreError) -> Failure {
+    Failure::new(Status::Unavailable, "cannot read whose the state is").because(error)
 }
 
 /// What tells two registrations apart: namespaces, bot and tokens. Their addresses may differ.
