@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     lab::Lab,
     pruning::{person, put},
+    scenario::practitioner,
     world::{PATIENCE, Person, encode, number, until},
 };
 
@@ -53,13 +54,10 @@ async fn whoever_joins_while_something_is_said_reads_it() {
     let fhir = format!("http://127.0.0.1:{}/fhir", network.organisations["vvt"].bridge_port.unwrap());
     let http = Client::builder().timeout(PATIENCE).build().unwrap();
     let anna = person(&lab, &http, "anna", network.organisations["huisarts"].homeserver_port).await;
-    let purpose = "http://hl7.org/fhir/StructureDefinition/contactpoint-purpose";
-    let address = json!([{ "system": "other", "value": anna.user_id,
-        "extension": [{ "url": purpose, "valueString": "matrix-messaging" }] }]);
     put(&http, &fhir, &json!({ "resourceType": "Patient", "id": "p1" })).await;
     let patient = json!({ "reference": "Patient/p1" });
     put(&http, &fhir, &json!({ "resourceType": "RelatedPerson", "id": "Kees", "patient": patient })).await;
-    put(&http, &fhir, &json!({ "resourceType": "Practitioner", "id": "anna", "telecom": address })).await;
+    put(&http, &fhir, &practitioner("anna", &anna.user_id)).await;
 
     let (mut rooms, mut since) = (Vec::new(), String::new());
     for number in 0..number("BRIDGE_TEST_JOINS", 12) {

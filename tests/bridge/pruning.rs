@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     crash::beginning_with,
     lab::Lab,
-    scenario::communication,
+    scenario::{communication, practitioner},
     world::{self, PATIENCE, Person, arrived, encode, number, search, until},
 };
 
@@ -39,10 +39,7 @@ async fn introduce(http: &Client, fhir: &str) {
     .await;
     let mut members = vec![json!({ "member": { "reference": "RelatedPerson/Kees" } })];
     for name in PEOPLE {
-        let purpose = "http://hl7.org/fhir/StructureDefinition/contactpoint-purpose";
-        let address = json!([{ "system": "other", "value": format!("@{name}:huisarts"),
-            "extension": [{ "url": purpose, "valueString": "matrix-messaging" }] }]);
-        put(http, fhir, &json!({ "resourceType": "Practitioner", "id": name, "telecom": address })).await;
+        put(http, fhir, &practitioner(name, &format!("@{name}:huisarts"))).await;
         members.push(json!({ "member": { "reference": format!("Practitioner/{name}") } }));
     }
     let team = json!({ "resourceType": "CareTeam", "id": "t", "status": "active",
