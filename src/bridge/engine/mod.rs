@@ -10,8 +10,11 @@
 //! | [`notices`] | what the bridge itself has to say |
 //! | [`papers`] | whose the state is |
 //! | [`people`] | who somebody is on the other side |
-//! | [`places`] | teams as spaces, conversations as rooms, their members and levels |
-//! | [`speak`] | Communications as events |
+//! | [`known`] | what becomes known of them |
+//! | [`places`] | teams as spaces, conversations as rooms |
+//! | [`seats`] | who is in them, with which power |
+//! | [`speak`] | Communications: what is to be said of them where |
+//! | [`say`] | payloads as events: sent once, edited, withdrawn |
 //! | [`listen`] | events as Communications |
 //! | [`lookups`] | what people can look up from a client |
 //! | [`marks`] | who has read what: receipts, Tasks, AuditEvents |
@@ -19,6 +22,7 @@
 //! | [`typing`] | who is writing |
 //! | [`loss`] | rooms that are no more |
 //! | [`gaps`] | events that the homeserver did not push |
+//! | [`forks`] | what a homeserver misses of a room while it joins |
 //! | [`traces`] | which trace an event, a change and its work belong to |
 //! | [`reconcile`] | both sides compared and repaired |
 //! | [`view`] | what people look at, and what they put back to work |
@@ -28,6 +32,7 @@ mod feed;
 mod forks;
 mod gaps;
 mod intake;
+mod known;
 mod listen;
 mod lookups;
 mod loss;
@@ -39,6 +44,8 @@ mod papers;
 mod people;
 mod places;
 mod reconcile;
+mod say;
+mod seats;
 mod speak;
 mod traces;
 mod trouble;
