@@ -81,8 +81,9 @@ impl Bridge {
         files::make_directory(&self.directory)?;
         let settings = self.settings()?;
         let (mut registration, _) = Registration::read_or_make(&self.registration(), &settings.blueprint())?;
-        if registration.url.as_deref() != Some(settings.url.as_str()) {
-            registration.url = Some(settings.url.clone());
+        let url = settings.url();
+        if registration.url.as_ref() != Some(&url) {
+            registration.url = Some(url);
             registration.write(&self.registration())?;
         }
         let text = toml::to_string(&settings)
@@ -114,14 +115,12 @@ impl Bridge {
             admin: vec![Address::Tcp(loopback(self.admin_port))],
             state_directory: Some(self.directory.clone()),
             registration: Some(self.registration()),
-            url: format!("http://127.0.0.1:{}", self.port),
             ..Settings::default()
         };
         settings.homeserver.url = format!("http://127.0.0.1:{}", self.homeserver_port);
         settings.homeserver.server_name = self.server.parse().map_err(|error| {
             Failure::new(Status::Config, format!("{:?} is no name for a homeserver", self.server)).because(error)
         })?;
-        settings.fhir.base = fhir_address(self.port);
         settings.check()?;
         Ok(settings)
     }

@@ -107,8 +107,6 @@ impl World {
             .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("state"))
             .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{}\"]", self.bridge_port))
             .env("FHIR_BRIDGE_ADMIN", format!("[\"127.0.0.1:{}\"]", self.admin_port))
-            .env("FHIR_BRIDGE_URL", format!("http://127.0.0.1:{}", self.bridge_port))
-            .env("FHIR_BRIDGE_FHIR__BASE", format!("http://127.0.0.1:{}/fhir", self.bridge_port))
             .env("FHIR_BRIDGE_HOMESERVER__URL", format!("http://127.0.0.1:{}", self.homeserver_port))
             .env("FHIR_BRIDGE_HOMESERVER__SERVER_NAME", SERVER)
             .env("FHIR_BRIDGE_ENGINE__PATROL_SECONDS", "2")
@@ -177,7 +175,6 @@ impl World {
             .env("FHIR_BRIDGE_STATE_DIRECTORY", self.path("fhir"))
             .env("FHIR_BRIDGE_LISTEN", format!("[\"127.0.0.1:{port}\"]"))
             .env("FHIR_BRIDGE_ADMIN", "[]")
-            .env("FHIR_BRIDGE_FHIR__BASE", self.fhir())
             .env("FHIR_BRIDGE_HOMESERVER__URL", "http://127.0.0.1:9");
         lab::guarded(&command)
     }

@@ -40,7 +40,6 @@ export class Bridge {
       FHIR_BRIDGE_STATE_DIRECTORY: state,
       FHIR_BRIDGE_LISTEN: `["127.0.0.1:${port}"]`,
       FHIR_BRIDGE_ADMIN: `["127.0.0.1:${admin}"]`,
-      FHIR_BRIDGE_FHIR__BASE: `http://127.0.0.1:${port}/fhir`,
       FHIR_BRIDGE_HOMESERVER__URL: "http://127.0.0.1:9",
       FHIR_BRIDGE_ENGINE__TRIES: "1",
     };

@@ -91,7 +91,7 @@ impl Parts {
             Some(server) => SqlStore::connect(server, mode).await?,
             None => SqlStore::open(&settings::state_file(&state), mode).await?,
         });
-        let base = &settings.fhir.base;
+        let base = &settings.fhir_base();
         let (fhir, repository, elsewhere): (Arc<dyn FhirServer>, _, _) = match &settings.fhir.server {
             Some(elsewhere) => {
                 let client = Client::new(elsewhere.clone())?;
@@ -173,7 +173,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
         // On standard error like the log, but as lines that can be copied.
         eprintln!("{}", instructions(&settings.registration_file()?));
     }
-    let base = settings.fhir.server.as_ref().map_or(&settings.fhir.base, |elsewhere| &elsewhere.base);
+    let base = settings.fhir.server.as_ref().map_or_else(|| settings.fhir_base(), |elsewhere| elsewhere.base.clone());
     info!(fhir = base, "serving");
     systemd::ready("serving");
     let helpers = [
@@ -234,7 +234,7 @@ fn public_routes(
         return Ok(routes);
     }
     let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
-    let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir.base, access, settings.fhir.body_bytes);
+    let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir_base(), access, settings.fhir.body_bytes);
     Ok(routes.merge(fhir.counting(numbers.clone()).router()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Where the bridge listens unless it is told otherwise.
+const STANDARD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1234);
+
 /// All settings of `fhir-bridge`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,8 +41,10 @@ pub struct Settings {
     /// The registration file that the homeserver has loaded. By default `registration.yaml` in the state directory;
     /// it is made if it is not there.
     pub registration: Option<PathBuf>,
-    /// The address at which the homeserver reaches the bridge, for a registration that is made.
-    pub url: String,
+    /// The address at which the homeserver reaches the bridge, for a registration that is made. By default the first
+    /// in `homeserver_listen`, else in `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// PostgreSQL instead of SQLite files in the state directory; several bridges may share it.
     pub database: database::Settings,
     /// The homeserver.
@@ -63,8 +68,9 @@ pub struct FhirSettings {
     /// A FHIR server elsewhere, instead of the embedded endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<client::settings::Settings>,
-    /// The embedded endpoint's address as clients call it.
-    pub base: String,
+    /// The embedded endpoint's address as clients call it. By default `/fhir` at the first in `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// File with the tokens of clients and their scopes. Without it, everybody on this machine may use the endpoint,
     /// and it must not listen on another address than a loopback one.
     pub tokens_file: Option<PathBuf>,
@@ -87,12 +93,12 @@ pub struct Logging {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1234)))],
+            listen: vec![Address::Tcp(STANDARD)],
             homeserver_listen: Vec::new(),
             admin: vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 1235)))],
             state_directory: None,
             registration: None,
-            url: "http://127.0.0.1:1234".to_owned(),
+            url: None,
             database: database::Settings::default(),
             // The engine tries again itself, and looks first whether a call had its effect.
             homeserver: homeserver::Settings { patience_seconds: 0, ..homeserver::Settings::default() },
@@ -109,7 +115,7 @@ impl Default for FhirSettings {
     fn default() -> Self {
         Self {
             server: None,
-            base: "http://127.0.0.1:1234/fhir".to_owned(),
+            base: None,
             tokens_file: None,
             body_bytes: 70 << 20,
             hooks: subscriptions::Settings::default(),
@@ -182,10 +188,33 @@ impl Settings {
         }
     }
 
+    /// The address at which the homeserver reaches the bridge.
+    pub fn url(&self) -> String {
+        self.url.clone().unwrap_or_else(|| reached(self.homeserver_listen.iter().chain(&self.listen)))
+    }
+
+    /// The embedded FHIR endpoint's address as clients call it.
+    pub fn fhir_base(&self) -> String {
+        self.fhir.base.clone().unwrap_or_else(|| format!("{}/fhir", reached(&self.listen)))
+    }
+
     /// What a registration is made from.
     pub fn blueprint(&self) -> Blueprint {
-        Blueprint { url: self.url.clone(), ..Blueprint::default() }
+        Blueprint { url: self.url(), ..Blueprint::default() }
     }
+}
+
+/// How a program on this machine reaches the first of these addresses that has a port.
+fn reached<'a>(addresses: impl IntoIterator<Item = &'a Address>) -> String {
+    let with_port = |address: &Address| match address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) | Address::Inherited(_) => None,
+    };
+    let mut first = addresses.into_iter().find_map(with_port).unwrap_or(STANDARD);
+    if first.ip().is_unspecified() {
+        first.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{first}")
 }
 
 /// The database of links and work in a state directory.
@@ -196,4 +225,37 @@ pub(super) fn state_file(directory: &Path) -> PathBuf {
 /// The database of the embedded repository in a state directory.
 pub(super) fn fhir_file(directory: &Path) -> PathBuf {
     directory.join("fhir.sqlite")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bridge_is_reached_where_it_listens_unless_told_otherwise() {
+        let reached = |listen: &[&str], homeserver_listen: &[&str]| {
+            let addresses =
+                |texts: &[&str]| texts.iter().map(|text| Address::try_from((*text).to_owned()).unwrap()).collect();
+            let settings = Settings {
+                listen: addresses(listen),
+                homeserver_listen: addresses(homeserver_listen),
+                ..Settings::default()
+            };
+            (settings.url(), settings.fhir_base())
+        };
+        let pair = |url: &str, base: &str| (url.to_owned(), base.to_owned());
+        assert_eq!(reached(&["127.0.0.1:1234"], &[]), pair("http://127.0.0.1:1234", "http://127.0.0.1:1234/fhir"));
+        assert_eq!(
+            reached(&["unix:/run/bridge", "[::1]:8080"], &["10.0.0.5:99"]),
+            pair("http://10.0.0.5:99", "http://[::1]:8080/fhir")
+        );
+        assert_eq!(reached(&["[::]:8080"], &[]), pair("http://127.0.0.1:8080", "http://127.0.0.1:8080/fhir"));
+        assert_eq!(
+            reached(&["systemd:fhir"], &["unix:/run/as"]),
+            pair("http://127.0.0.1:1234", "http://127.0.0.1:1234/fhir")
+        );
+        let mut told = Settings { url: Some("http://bridge:1".to_owned()), ..Settings::default() };
+        told.fhir.base = Some("https://fhir.vvt.example/fhir".to_owned());
+        assert_eq!((told.url(), told.fhir_base()), pair("http://bridge:1", "https://fhir.vvt.example/fhir"));
+    }
 }
