@@ -154,6 +154,10 @@ impl Settings {
         if !self.engine.bot_avatar.as_ref().is_none_or(is_picture) {
             return refuse("engine.bot_avatar: expected mxc://server/id");
         }
+        let is_address = |uri: http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+        if !self.fhir_base().parse().is_ok_and(is_address) {
+            return refuse("fhir.base: expected an address such as http://127.0.0.1:1234/fhir");
+        }
         self.database.check()?;
         if self.engine.poll_seconds == 0 {
             return refuse("engine.poll_seconds: expected 1 or more");
@@ -257,5 +261,16 @@ mod tests {
         let mut told = Settings { url: Some("http://bridge:1".to_owned()), ..Settings::default() };
         told.fhir.base = Some("https://fhir.vvt.example/fhir".to_owned());
         assert_eq!((told.url(), told.fhir_base()), pair("http://bridge:1", "https://fhir.vvt.example/fhir"));
+    }
+
+    #[test]
+    fn a_base_that_clients_cannot_call_is_refused() {
+        let mut settings = Settings::default();
+        settings.check().unwrap();
+        for base in ["nonsense", "127.0.0.1:1234/fhir", "ftp://vvt/fhir", "http://vvt/fhir?a=b", ""] {
+            settings.fhir.base = Some(base.to_owned());
+            let refused = settings.check().unwrap_err().to_string();
+            assert!(refused.starts_with("fhir.base: expected an address"), "{base}: {refused}");
+        }
     }
 }
