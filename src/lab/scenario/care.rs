@@ -17,7 +17,7 @@ use super::{
     room::PATIENCE,
     target::Reached,
 };
-use crate::lab::client::{Kind, Seen};
+use crate::lab::client::{ClientError, Kind, Seen};
 
 /// How often a side is looked at that cannot be waited on.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -338,7 +338,11 @@ impl Care<'_> {
         try_join_all(people.guests.iter().map(async |guest| {
             let closed = || async {
                 let path = ["client", "v3", "rooms", &rooms.room, "state", "m.room.power_levels", ""];
-                let levels = guest.session.call(Method::GET, &path, None).await?;
+                let levels = match guest.session.call(Method::GET, &path, None).await {
+                    // Whose last user is sent out forgets the state of the room, a moment before it knows them as gone.
+                    Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+                    answer => answer?,
+                };
                 let joined = guest.session.call(Method::GET, &["client", "v3", "joined_rooms"], None).await?;
                 let in_space =
                     joined["joined_rooms"].as_array().is_some_and(|rooms_of| rooms_of.contains(&json!(rooms.space)));
