@@ -32,7 +32,7 @@ let
     };
 in
 {
-  imports = [ ./federation-proxy.nix ];
+  imports = [ ./federation-proxy ];
 
   options.services.care-federation.element = mkOption {
     default = { };
