@@ -67,20 +67,31 @@ let
           "--ca ${toString cfg.client.caFile}";
     in
     ''
-      set -- enrol ${lib.concatStringsSep " " (host name certificate)} --server ${lib.escapeShellArg cfg.client.server}
-      if [ ! -e ${cfg.directory}/ca.pem ]; then
-        set -- "$@" ${trust}
-      fi
-      token=$CREDENTIALS_DIRECTORY/token-${name}
-      if [ -e "$token" ] && [ "$(cat "$token")" != ${noToken} ]; then
-        set -- "$@" --token-file "$token"
-      fi
-      ${program} "$@"
+      (
+        set -- enrol ${lib.concatStringsSep " " (host name certificate)} --server ${lib.escapeShellArg cfg.client.server}
+        if [ ! -e ${cfg.directory}/ca.pem ]; then
+          set -- "$@" ${trust}
+        fi
+        token=$CREDENTIALS_DIRECTORY/token-${name}
+        if [ -e "$token" ] && [ "$(cat "$token")" != ${noToken} ]; then
+          set -- "$@" --token-file "$token"
+        fi
+        ${program} "$@"
+      ) || failed=$?
     '';
   noToken = "none";
   tokens = lib.filterAttrs (_: certificate: certificate.tokenFile != null) cfg.certificates;
 
   reloads = lib.filterAttrs (_: certificate: certificate.reloadUnits != [ ]) cfg.certificates;
+  # After a failure too: of several certificates the others may have been renewed.
+  thenReload =
+    let
+      units = lib.optional (reloads != { }) "federation-ca-reload.service";
+    in
+    {
+      OnSuccess = units;
+      OnFailure = units;
+    };
 in
 {
   imports = [ ./options.nix ];
@@ -109,9 +120,12 @@ in
       # As root, for it tells other units; it reads nothing but the names of the pairs in place.
       systemd.services.federation-ca-reload = lib.mkIf (reloads != { }) {
         description = "Reload of the units whose certificates were renewed";
+        # However often it is asked for: who was not asked keeps the old certificate until it expires.
+        unitConfig.StartLimitIntervalSec = 0;
         script = lib.concatStrings (
           lib.mapAttrsToList (name: certificate: ''
-            now=$(readlink ${cfg.directory}/certs/${name})
+            # A certificate that is not there yet, or whose enrolment fails, keeps nothing from the others.
+            now=$(readlink ${cfg.directory}/certs/${name} || true)
             before=$(cat "$RUNTIME_DIRECTORY/${name}" 2>/dev/null || true)
             if [ "$now" != "$before" ]; then
               systemctl try-reload-or-restart ${lib.escapeShellArgs certificate.reloadUnits}
@@ -171,7 +185,7 @@ in
           requires = [ "federation-ca.service" ];
           after = [ "federation-ca.service" ];
           startAt = cfg.renewal;
-          unitConfig.OnSuccess = lib.optional (reloads != { }) "federation-ca-reload.service";
+          unitConfig = thenReload;
           serviceConfig = unit // {
             Type = "oneshot";
             ExecStart = "${program} renew";
@@ -257,9 +271,13 @@ in
         wants = [ "network-online.target" ];
         after = [ "network-online.target" ];
         startAt = cfg.renewal;
-        script = lib.concatStrings (lib.mapAttrsToList enrol cfg.certificates);
-        unitConfig = {
-          OnSuccess = lib.optional (reloads != { }) "federation-ca-reload.service";
+        # One that fails does not stop the others; the unit fails after all of them, and tries again.
+        script = ''
+          failed=0
+          ${lib.concatStrings (lib.mapAttrsToList enrol cfg.certificates)}
+          exit $failed
+        '';
+        unitConfig = thenReload // {
           StartLimitIntervalSec = 0;
         };
         serviceConfig =

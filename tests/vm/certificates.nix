@@ -4,7 +4,10 @@
   imports = [ ./common/network.nix ];
 
   nodes.gateway.services.care-federation.ca = {
-    names = [ "newcomer" ];
+    names = [
+      "later"
+      "newcomer"
+    ];
     est = {
       enable = true;
       openFirewall = true;
@@ -21,6 +24,8 @@
           server = "https://ca:8449";
           caFile = "/etc/care-federation/ca.pem";
         };
+        # Its token comes later than that of the other.
+        certificates.later.tokenFile = "/etc/secrets/later-token";
         certificates.newcomer = {
           group = "users";
           tokenFile = "/etc/secrets/enrolment-token";

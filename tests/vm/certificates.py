@@ -7,6 +7,12 @@ def serial(machine, name):
     return machine.succeed(f"openssl x509 -noout -serial -in {pairs}/{name}/cert.pem").strip()
 
 
+def new_token(name):
+    """A one-time token with which a host may enrol for a name."""
+    said = gateway.succeed(f"runuser -u federation-ca -- federation-ca --dir /var/lib/federation-ca token {name}")
+    return said.strip()
+
+
 gateway.start()
 newcomer.start()
 
@@ -26,26 +32,31 @@ with subtest("keys are for their groups alone"):
 with subtest("a new host enrols with a one-time token; its key never leaves it"):
     hand_out_ca(gateway, [newcomer])
     gateway.wait_for_unit("federation-ca-est.service")
-    token = gateway.succeed(
-        "runuser -u federation-ca -- federation-ca --dir /var/lib/federation-ca token newcomer"
-    ).strip()
+    token = new_token("newcomer")
     newcomer.succeed("install -d -m 0700 /etc/secrets", f"(umask 077; echo {token} > /etc/secrets/enrolment-token)")
-    newcomer.succeed("systemctl restart federation-ca-client.service")
+    newcomer.fail("systemctl restart federation-ca-client.service")
     newcomer.succeed(f"openssl verify -CAfile /etc/care-federation/ca.pem {pairs}/newcomer/cert.pem")
     assert newcomer.succeed(f"stat -L -c '%U:%G %a' {pairs}/newcomer/key.pem") == "federation-ca:users 640\n"
     gateway.fail(f"test -e {pairs}/newcomer/key.pem")
 
-with subtest("it renews with its certificate, without the token, and its services hear of it"):
+with subtest("what fails for one name keeps no service from hearing of another's certificate"):
     newcomer.wait_until_succeeds("test -e /run/uses-certificate-reloaded")
+    newcomer.fail(f"test -e {pairs}/later")
+    newcomer.succeed(f"(umask 077; echo {new_token('later')} > /etc/secrets/later-token)")
+    newcomer.succeed("systemctl restart federation-ca-client.service", f"test -e {pairs}/later/cert.pem")
+
+with subtest("it renews with its certificate, without the token, and its services hear of it"):
     first = serial(newcomer, "newcomer")
     newcomer.succeed("rm /etc/secrets/enrolment-token", "systemctl start federation-ca-client.service")
     assert serial(newcomer, "newcomer") == first, "renewed although it was not due"
+    # Whoever tells the service of the new certificate may do so at once.
     newcomer.succeed(
+        "rm /run/uses-certificate-reloaded",
         "runuser -u federation-ca -g federation-ca -G users -- federation-ca --dir /var/lib/federation-ca"
-        " enrol newcomer --server https://ca:8449 --group users --force"
+        " enrol newcomer --server https://ca:8449 --group users --force",
     )
     assert serial(newcomer, "newcomer") != first
-    newcomer.succeed("rm /run/uses-certificate-reloaded", "systemctl start federation-ca-client.service")
+    newcomer.succeed("systemctl start federation-ca-client.service")
     newcomer.wait_until_succeeds("test -e /run/uses-certificate-reloaded")
 
 with subtest("the units that enrol and reload may do no more than they must"):
