@@ -284,7 +284,8 @@ fn set_status(
 ) -> Result<(), FhirError> {
     let found = store.read(connection, ResourceType::Subscription, id)?;
     let mut subscription: Subscription = found.to().map_err(|_| store::damaged())?;
-    if subscription.status == Some(SubscriptionStatus::Off) || subscription.status.as_ref() == Some(&status) {
+    let is_so = subscription.status.as_ref() == Some(&status) && subscription.error == error;
+    if is_so || subscription.status == Some(SubscriptionStatus::Off) {
         return Ok(());
     }
     subscription.status = Some(status);

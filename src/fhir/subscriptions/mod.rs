@@ -174,10 +174,9 @@ impl Caller {
                 let due = now_micros().saturating_add(self.settings.pause(owed.attempts));
                 let failures = self.repository.failed(owed.id.clone(), due).await?;
                 tracing::info!(subscription = %owed.id, failures, "a subscriber could not be called: {text}");
-                let is_error = subscription.status == Some(SubscriptionStatus::Error);
                 if failures >= self.settings.off_after {
                     self.repository.set_subscription(owed.id, SubscriptionStatus::Off, Some(text)).await
-                } else if failures >= self.settings.error_after && !is_error {
+                } else if failures >= self.settings.error_after {
                     self.repository.set_subscription(owed.id, SubscriptionStatus::Error, Some(text)).await
                 } else {
                     Ok(())
