@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 
-/// Time for what takes seconds, on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+/// Time for what takes seconds; a bridge that starts with ten thousand threads needs ten minutes to look at each.
+pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// The least that federates.
 const NETWORK: &str = r#"
