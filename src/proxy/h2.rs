@@ -193,7 +193,10 @@ fn prepare(worker: &Worker, caller: &Caller, request: &Request<RecvStream>) -> (
         (false, None) => Length::Chunked,
     };
     let mut prepared = Prepared::new(worker, caller, &head, body, "HTTP/2");
-    if ambiguous || head.authority.contains('@') {
+    if headers.values().any(|value| is_padded(value.as_bytes())) {
+        let reason = "a header field begins or ends with white space";
+        prepared.decision = Err(Answer::error(StatusCode::BAD_REQUEST, reason));
+    } else if ambiguous || head.authority.contains('@') {
         prepared.decision = Err(Answer::error(StatusCode::BAD_REQUEST, "the request names its host ambiguously"));
     } else if headers.len() > worker.shared.settings.limits.header_count.min(MOST_HEADERS) {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -202,6 +205,13 @@ fn prepare(worker: &Worker, caller: &Caller, request: &Request<RecvStream>) -> (
     let expects =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     (prepared, expects)
+}
+
+/// Whether a value begins or ends with white space, which makes a request malformed (RFC 9113 section 8.2.1): in
+/// HTTP/1.1 it would be lost, and the homeserver read another value than was judged here.
+fn is_padded(value: &[u8]) -> bool {
+    let white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    white(value.first()) || white(value.last())
 }
 
 /// The client's side of one HTTP/2 stream.

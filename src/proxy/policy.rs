@@ -65,7 +65,9 @@ impl Policy {
         members.as_ref().as_ref().is_none_or(|members| members.iter().any(|member| host_of(member) == host))
     }
 
-    /// Judges a request between servers, by its decoded path: `/_matrix/key…` or `/_matrix/federation…`.
+    /// Judges a request between servers by its path, `/_matrix/key…` or `/_matrix/federation…`, and by what it says of
+    /// its sender. Each `Authorization` must be one of X-Matrix: a homeserver may take one for it that this proxy does
+    /// not (Synapse takes any value that begins so), and count the request as that sender's.
     ///
     /// # Errors
     /// The answer to a request that is not admitted.
@@ -82,7 +84,8 @@ impl Policy {
         }
         let mut signed = false;
         for field in fields.iter().filter(|field| named(field, "authorization")) {
-            let Some(parameters) = x_matrix::parameters(field.value) else { continue };
+            let parameters = x_matrix::parameters(field.value)
+                .ok_or_else(|| Answer::unauthorized("the request has an authorization that is not X-Matrix"))?;
             let header =
                 XMatrix::parse(parameters).map_err(|malformed| Answer::unauthorized(&malformed.to_string()))?;
             if !self.admits(&header.origin) {
@@ -175,6 +178,11 @@ mod tests {
         assert_eq!(judged(&policy, SEND, &["Bearer x"]), 401);
         let both = ["X-Matrix origin=huisarts,key=k,sig=s", "X-Matrix origin=rogue,key=k,sig=s"];
         assert_eq!(judged(&policy, SEND, &both), 403);
+        for other in
+            ["X-MatrixX origin=rogue,key=k,sig=s", "X-Matrix:origin=rogue", " X-Matrix origin=rogue", "Bearer x"]
+        {
+            assert_eq!(judged(&policy, SEND, &["X-Matrix origin=huisarts,key=k,sig=s", other]), 401, "{other}");
+        }
     }
 
     #[test]

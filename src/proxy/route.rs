@@ -129,19 +129,25 @@ impl Server {
             }
             _ => {}
         }
-        let path = head.target.split(['?', '#']).next().unwrap_or_default();
-        let path = canonical(path);
-        match path.as_ref() {
-            "/.well-known/matrix/server" => Err(discover(&self.discovery, head.method)),
-            "/.well-known/matrix/client" => Err(discover(&self.client_discovery, head.method)),
-            path if is_below(path, "/_synapse") && !self.opens(path) => {
-                Err(Answer::forbidden("this part of the server cannot be reached from outside"))
-            }
-            path if is_below(path, "/_matrix/federation") || is_below(path, "/_matrix/key") => {
-                policy.judge(path, head.fields, &self.name)
-            }
-            _ => Ok(()),
+        let path = head.target.split('?').next().unwrap_or_default();
+        match path {
+            "/.well-known/matrix/server" => return Err(discover(&self.discovery, head.method)),
+            "/.well-known/matrix/client" => return Err(discover(&self.client_discovery, head.method)),
+            _ => {}
         }
+        self.judge_reading(path, head, policy)?;
+        readings(path).iter().try_for_each(|reading| self.judge_reading(reading, head, policy))
+    }
+
+    /// Judges a request by one way to understand its path.
+    fn judge_reading(&self, path: &str, head: &RequestHead<'_>, policy: &Policy) -> Result<(), Answer> {
+        if is_below(path, "/_synapse") && !self.opens(path) {
+            return Err(Answer::forbidden("this part of the server cannot be reached from outside"));
+        }
+        if is_below(path, "/_matrix/federation") || is_below(path, "/_matrix/key") {
+            return policy.judge(path, head.fields, &self.name);
+        }
+        Ok(())
     }
 
     /// Of Synapse's own endpoints those for clients are open, and the admin API where it is configured.
@@ -168,34 +174,43 @@ fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The path as a homeserver may come to understand it: percent-decoded, without empty, `.` and `..` segments. Only for
-/// judging it; what is sent on is the path as it came.
-pub fn canonical(path: &str) -> Cow<'_, str> {
+/// How else than as it came a homeserver may understand a path: with its segments decoded one by one, as Synapse finds
+/// the part of itself that a request is for; without `.` and `..`; decoded before it is split. A request must be allowed
+/// by each of them, and by the path as it came, by which Synapse finds the endpoint: there `..` is a segment like any
+/// other, so that a path without it would be judged as another request.
+pub fn readings(path: &str) -> Vec<String> {
     if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
-        return Cow::Borrowed(path);
+        return Vec::new();
     }
-    let decoded = decode(path);
-    let decoded = String::from_utf8_lossy(&decoded);
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            other => segments.push(other),
-        }
-    }
-    let mut clean = String::with_capacity(decoded.len());
-    for segment in &segments {
-        clean.push('/');
-        clean.push_str(segment);
-    }
-    if clean.is_empty() || decoded.ends_with('/') {
-        clean.push('/');
-    }
-    Cow::Owned(clean)
+    let segments: Vec<String> = path.split('/').map(decode).collect();
+    let decoded = segments.join("/");
+    vec![
+        join(segments.iter().map(String::as_str)),
+        join(resolve(segments.iter().map(String::as_str)).into_iter()),
+        join(resolve(decoded.split('/')).into_iter()),
+    ]
 }
 
-fn decode(path: &str) -> Vec<u8> {
+/// A path of these segments but for empty ones.
+fn join<'a>(segments: impl Iterator<Item = &'a str>) -> String {
+    segments.filter(|segment| !segment.is_empty()).flat_map(|segment| ["/", segment]).collect()
+}
+
+/// The segments without `.`, `..` and what `..` takes back (RFC 3986 section 5.2.4).
+fn resolve<'a>(segments: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut kept = Vec::new();
+    for segment in segments {
+        match segment {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+    }
+    kept
+}
+
+/// Percent-decodes a segment; what is no UTF-8 then is replaced, and like nothing that is judged.
+fn decode(path: &str) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
     let (bytes, mut decoded, mut at) = (path.as_bytes(), Vec::with_capacity(path.len()), 0);
     while let Some(&byte) = bytes.get(at) {
@@ -210,7 +225,7 @@ fn decode(path: &str) -> Vec<u8> {
             }
         }
     }
-    decoded
+    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 #[cfg(test)]
@@ -267,6 +282,8 @@ mod tests {
             "/./_synapse/%61dmin?x",
             "/_synapse/metrics",
             "/_synapse",
+            "/a%2fb/../_synapse/admin",
+            "/%5fsynapse/client/..%2fadmin",
         ] {
             assert_eq!(routed("GET", "vvt", path, None), Err(403), "{path}");
         }
@@ -282,11 +299,19 @@ mod tests {
             "/_matrix/%66ederation/v2/x",
             "//_matrix/federation/",
             "/_matrix/./federation",
+            // Synapse takes the path as it came: all that follows `query` is the kind of query.
+            "/_matrix/federation/v1/query/..%2f..%2f..%2f..%2fx",
+            "/_matrix/federation/v1/query/%2e%2e/../../../x",
+            "/_matrix/federation/v1/query/..%2fversion",
+            "/_matrix/federation/v1/version#/",
+            "/_matrix/key/../federation/v1/query/x",
         ] {
             assert_eq!(routed("PUT", "vvt", path, None), Err(401), "{path}");
         }
         assert_eq!(routed("GET", "vvt", "/_matrix/federation/v1/version", None), Ok(1));
-        assert_eq!(routed("GET", "vvt", "/_matrix/key/v2/server", None), Ok(1));
+        for path in ["/_matrix/key/v2/server", "/_matrix/key/v2/query/huisarts%3A8448"] {
+            assert_eq!(routed("GET", "vvt", path, None), Ok(1), "{path}");
+        }
     }
 
     #[test]
@@ -300,18 +325,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_canonical_path_stays_as_it_is(path in "(/([a-z.]{0,3}|%2e|%2f|%))*") {
-            let once = canonical(&path).into_owned();
-            if !once.contains('%') {
-                let twice = canonical(&once).into_owned();
-                prop_assert_eq!(twice, once);
-            }
+        fn no_way_to_write_a_path_leads_around_the_policy(
+            ways in prop::collection::vec((any::<bool>(), 0..6_usize), "/_matrix/federation/v1/send/1".len())
+        ) {
+            let slashes = ["/", "//", "/./", "/x/../", "/x/%2e%2E/", "/x/y/%2e./../"];
+            let written: String = "/_matrix/federation/v1/send/1".chars().zip(ways).map(|(character, way)| match way {
+                (_, slash) if character == '/' => slashes[slash].to_owned(),
+                (true, _) => format!("%{:02x}", character as u32),
+                (false, _) => character.to_string(),
+            }).collect();
+            prop_assert_eq!(routed("PUT", "vvt", &written, None), Err(401), "{}", written);
         }
 
         #[test]
         fn no_host_or_path_makes_the_router_panic(host in ".{0,60}", path in ".{0,60}") {
             let _ = router().server_of(&host);
-            let _ = canonical(&path);
+            let _ = readings(&path);
         }
     }
 }

@@ -171,6 +171,11 @@ fn the_policy_and_discovery_hold_for_http_2_too() {
     let signed = Request::get("https://vvt/_matrix/federation/v1/event/x")
         .header("authorization", "X-Matrix origin=huisarts,destination=vvt,key=k,sig=s");
     assert_eq!(client.ask(signed.body(()).unwrap(), &[], None).unwrap().status, 200);
+    // The space would be gone on the way, and with it what made this another scheme.
+    let padded = Request::get("https://vvt/_matrix/federation/v1/event/x")
+        .header("authorization", "X-Matrix origin=huisarts,destination=vvt,key=k,sig=s")
+        .header("authorization", " X-Matrix origin=rogue,destination=vvt,key=k,sig=s");
+    assert_eq!(client.ask(padded.body(()).unwrap(), &[], None).unwrap().status, 400);
     assert_eq!(client.get("https://vvt/_synapse/admin/x").status, 403);
     assert_eq!(client.get("https://vvt/.well-known/matrix/server").body, br#"{"m.server":"vvt:8448"}"#);
 }
