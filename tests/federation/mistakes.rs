@@ -33,7 +33,8 @@ fn script(path: &Path, content: &str) {
 #[test]
 fn a_port_in_use_is_named_with_its_holder() {
     let lab = Lab::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Below all other ports of the network, so that it is looked at first, whoever holds the others on this machine.
+    let taken = (1024..1234).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
     let port = taken.local_addr().unwrap().port();
     let declaration = super::lab::TWO.replace("8008", &port.to_string());
     let declaration = lab.write("taken.toml", &declaration);
