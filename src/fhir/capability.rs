@@ -90,19 +90,10 @@ fn points_to(source: ResourceType, name: &str, target: ResourceType) -> bool {
     let paths = R4.search(source, name).map_or(&[][..], |search| &search.paths);
     paths.iter().any(|path| match &path.target {
         Some(only) => only == target.as_str(),
-        None => {
-            let mut structure = R4.structure(source.as_str());
-            for step in &path.steps {
-                match structure.and_then(|structure| structure.member(step)).map(|member| &member.kind) {
-                    Some(Kind::Reference(targets)) => {
-                        return targets.is_empty() || targets.iter().any(|name| name == target.as_str());
-                    }
-                    Some(Kind::Complex(name)) => structure = R4.structure(name),
-                    _ => return false,
-                }
-            }
-            false
-        }
+        None => match R4.member_at(source, &path.steps).map(|member| &member.kind) {
+            Some(Kind::Reference(targets)) => targets.is_empty() || targets.iter().any(|name| name == target.as_str()),
+            _ => false,
+        },
     })
 }
 

@@ -11,6 +11,8 @@ pub(super) const USUAL_COUNT: u32 = 50;
 pub(super) const MOST_COUNT: u32 = 500;
 /// Parameters of one query at most; each becomes a condition.
 const MOST_PARAMETERS: usize = 50;
+/// Keys of an order at most; each becomes a column.
+const MOST_KEYS: usize = 16;
 /// Values of one statement at most; SQLite takes 32,766.
 const MOST_VALUES: usize = 20_000;
 /// The parameter that tells where a page begins.
@@ -67,7 +69,7 @@ impl Plan {
         for (name, value) in query.parameters() {
             match name {
                 "_count" => plan.count = count(value)?,
-                "_sort" => plan.sort = value.split(',').map(|key| sort_key(kind, key)).collect::<Result<_, _>>()?,
+                "_sort" => plan.sort = sort(kind, value)?,
                 "_total" => plan.total = total(value)?,
                 "_summary" => match value {
                     "count" => plan.count = 0,
@@ -148,6 +150,13 @@ fn total(value: &str) -> Result<bool, FhirError> {
         "estimate" | "accurate" => Ok(true),
         _ => Err(refuse("_total", "none, estimate or accurate is required")),
     }
+}
+
+fn sort(kind: ResourceType, value: &str) -> Result<Vec<SortKey>, FhirError> {
+    if value.split(',').count() > MOST_KEYS {
+        return Err(refuse("_sort", "too many keys"));
+    }
+    value.split(',').map(|key| sort_key(kind, key)).collect()
 }
 
 fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {

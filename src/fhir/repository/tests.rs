@@ -53,6 +53,7 @@ on_both! {
     sixty_four_creates_at_once_make_one,
     ids_and_moments_grow_and_no_change_is_missed,
     searches_find_what_they_should,
+    patients_of_before_are_found_by_deceased,
     what_a_query_asks_wrongly_is_refused,
     pages_hold_everything_once_even_while_others_write,
     a_transaction_ties_its_resources_together,
@@ -133,9 +134,14 @@ async fn searches_find_what_they_should(place: Place) {
         (
             "p",
             json!({"resourceType": "Patient", "birthDate": "1950-02", "name": [{"family": "Müller", "given": ["Zoë"]}],
-                     "identifier": [{"system": "http://s", "value": "1|2"}], "telecom": [{"system": "email", "value": "a@b"}]}),
+                     "identifier": [{"system": "http://s", "value": "1|2"}], "telecom": [{"system": "email", "value": "a@b"}],
+                     "gender": "female", "deceasedBoolean": false}),
         ),
-        ("q", json!({"resourceType": "Patient", "birthDate": "1960-01-01", "name": [{"text": "Jan Mulder"}]})),
+        (
+            "q",
+            json!({"resourceType": "Patient", "birthDate": "1960-01-01", "name": [{"text": "Jan Mulder"}],
+                     "deceasedDateTime": "2026-11-01"}),
+        ),
         (
             "t",
             json!({"resourceType": "CommunicationRequest", "status": "active", "basedOn": [{"reference": "CareTeam/c"}]}),
@@ -185,6 +191,15 @@ async fn searches_find_what_they_should(place: Place) {
         (Patient, "birthdate=ge1950-02&birthdate=lt1960", vec!["p"]),
         (Patient, "birthdate=eb1950-02", vec![]),
         (Patient, "_id=q,p", vec!["p", "q"]),
+        (Patient, "deceased=true", vec!["q"]),
+        (Patient, "deceased=false", vec!["p"]),
+        (Patient, "deceased:not=true", vec!["p"]),
+        (Patient, "death-date=2026-11", vec!["q"]),
+        (Patient, "gender=http://hl7.org/fhir/administrative-gender|female", vec!["p"]),
+        (Patient, "gender=http://hl7.org/fhir/administrative-gender|", vec!["p"]),
+        (Patient, "gender=http://hl7.org/fhir/other|female", vec![]),
+        (Patient, "birthdate=le1950-02-28T23:59", vec!["p"]),
+        (Patient, "birthdate=gt1959-12-31T23:59Z", vec!["q"]),
         (CareTeam, "patient=p", vec!["c"]),
         (CareTeam, "patient=Patient/p&status=active,proposed", vec!["c"]),
         (CareTeam, "subject:Patient=p", vec!["c"]),
@@ -199,6 +214,11 @@ async fn searches_find_what_they_should(place: Place) {
         (Communication, "patient=https://elsewhere/fhir/Patient/p", vec!["m2"]),
         (Communication, "sent=2026-11-22", vec!["m1"]),
         (Communication, "sent=ge2026-11-23T08:00:00Z", vec!["m2"]),
+        (Communication, "sent=2026-11-22T10:00", vec!["m1"]),
+        (Communication, "sent=2026-11-23T10:00+02:00", vec!["m2"]),
+        (Communication, "sent=2026-11-23T10:00 02:00", vec!["m2"]),
+        (Communication, "sent=gt2026-11-23T08:00Z", vec![]),
+        (Communication, "status=http://hl7.org/fhir/event-status|completed", vec!["m1"]),
         (Communication, "_tag=t|x", vec!["m2"]),
         (Communication, "_sort=-sent", vec!["m2", "m1"]),
         (Communication, "_sort=status,-_id", vec!["m1", "m2"]),
@@ -217,6 +237,28 @@ async fn searches_find_what_they_should(place: Place) {
         repository.search(Communication, &query("_id=m1&_revinclude=Task:focus&_include=Communication:patient")).await;
     let ids: Vec<_> = page.unwrap().entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
     assert_eq!(ids, ["m1", "k", "p"]);
+}
+
+async fn patients_of_before_are_found_by_deceased(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
+    for (id, deceased) in [
+        ("a", json!({"deceasedBoolean": true})),
+        ("b", json!({"deceasedDateTime": "2026"})),
+        ("c", json!({"deceasedBoolean": false})),
+        ("d", json!({"name": [{"text": "\"deceasedBoolean\":true"}]})),
+    ] {
+        let mut patient = resource(json!({"resourceType": "Patient", "id": id}));
+        patient.members_mut().extend(deceased.as_object().unwrap().clone());
+        repository.update(patient, Condition::Absent).await.unwrap();
+    }
+    let written_before = |_: &Store, connection: &Connection| {
+        connection.execute("DELETE FROM token WHERE parameter = 'Patient.deceased'", &[])?;
+        connection.execute(schema::STEPS[1].trim_end().trim_end_matches(';'), &[])?;
+        Ok(())
+    };
+    repository.write_with(written_before).await.unwrap();
+    assert_eq!(found(&repository, ResourceType::Patient, "deceased=true").await, ["a", "b"]);
+    assert_eq!(found(&repository, ResourceType::Patient, "deceased=false").await, ["c", "d"]);
 }
 
 async fn what_a_query_asks_wrongly_is_refused(place: Place) {
@@ -240,11 +282,14 @@ async fn what_a_query_asks_wrongly_is_refused(place: Place) {
         "_id=a_b",
         "part-of:missing=x",
         "identifier=a|b|c",
-        "_summary=true",
+        "sent=2026-11-22T10",
     ] {
         let error = repository.search(ResourceType::Communication, &query(text)).await.unwrap_err();
         assert_eq!(crate::fhir::outcome::of(&error).0, 400, "{text}: {error}");
     }
+    let many = format!("_sort={}", vec!["sent"; 5000].join(","));
+    let error = repository.search(ResourceType::Communication, &query(&many)).await.unwrap_err();
+    assert_eq!(crate::fhir::outcome::of(&error).0, 400, "{error}");
     let many = format!("_id={}", vec!["a"; 500].join(","));
     assert!(repository.search(ResourceType::Communication, &query(&many)).await.is_ok());
     let many = format!("status={}", vec!["a"; 500].join(","));

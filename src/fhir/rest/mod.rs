@@ -219,8 +219,9 @@ impl Rest {
             let name: String = name.chars().take(64).collect();
             return Err(bad(&format!("the parameter {name} is not known for histories")));
         }
-        let since =
-            query.get("_since").map(|text| DateTime::parse(text).ok_or_else(|| bad("_since is not an instant")));
+        // A `+` that was not percent-encoded has come as a space; no moment has one.
+        let moment = |text: &str| DateTime::parse(&text.replace(' ', "+"));
+        let since = query.get("_since").map(|text| moment(text).ok_or_else(|| bad("_since is not an instant")));
         let count = query.get("_count").map(|text| text.parse().map_err(|_| bad("_count is not a number")));
         let (since, count) = (since.transpose()?, count.transpose()?);
         let page = if query.get("_cursor").is_some() {

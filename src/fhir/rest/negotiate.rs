@@ -34,6 +34,8 @@ impl Return {
 /// Whether the client takes JSON; `_format` stands above `Accept`.
 pub(super) fn takes_json(headers: &HeaderMap, format: Option<&str>) -> bool {
     if let Some(format) = format {
+        // `_format=application/fhir+json`, as many write it: the `+` of a query is a space.
+        let format = &format.replace(' ', "+");
         return is_json(format) || format == "json";
     }
     let mut accepts = headers.get_all(header::ACCEPT).iter().peekable();
@@ -105,7 +107,9 @@ mod tests {
         for accept in ["application/fhir+xml", "text/html", "application/json;q=0", ""] {
             assert!(!takes_json(&with(header::ACCEPT, accept), None), "{accept}");
         }
-        assert!(takes_json(&with(header::ACCEPT, "text/html"), Some("json")));
+        for format in ["json", "application/fhir+json", "application/fhir json", "application/json"] {
+            assert!(takes_json(&with(header::ACCEPT, "text/html"), Some(format)), "{format}");
+        }
         assert!(!takes_json(&HeaderMap::new(), Some("xml")) && takes_json(&HeaderMap::new(), None));
         assert!(brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; charset=UTF-8")));
         assert!(!brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; charset=latin1")));
