@@ -5,13 +5,16 @@
 //! between replicas, so that `If-None-Exist` holds: see [`crate::service::database`].
 
 mod accept;
+mod ask;
 mod bundle;
 mod condition;
 mod find;
 mod hooks;
+mod links;
 mod plan;
 mod schema;
 mod store;
+mod transaction;
 mod values;
 
 use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc, thread};
@@ -32,14 +35,14 @@ use super::{
         Bundle, BundleEntry, BundleType, CapabilityStatement, EntryResponse, IssueType, Resource, ResourceType,
         Subscription, SubscriptionStatus,
     },
-    server::{Answer, Changes, Condition, Cursor, FhirError, FhirServer, HistoryOf, Page, PageLink, Written},
+    server::{Answer, Changes, Condition, Cursor, FhirError, FhirServer, HistoryOf, Only, Page, PageLink, Written},
 };
 use crate::service::{
     database::{Connection, Database, DatabaseError, Patience, Server},
     failure::Failure,
 };
 
-pub(crate) use bundle::Ask;
+pub(crate) use ask::Ask;
 pub(crate) use hooks::{Owed, criteria};
 pub use schema::SCHEMA;
 
@@ -201,7 +204,7 @@ impl Repository {
                     }
                 }
                 let entry =
-                    self.write_with(|store, connection| bundle::transaction(store, connection, entries)).await?;
+                    self.write_with(|store, connection| transaction::transaction(store, connection, entries)).await?;
                 Ok(Bundle { kind: Some(BundleType::TransactionResponse), entry, ..Bundle::default() })
             }
             Some(BundleType::Batch) => {
@@ -238,18 +241,15 @@ impl Repository {
         };
         let written = match ask {
             Ask::Create { kind, unless } => self.create(resource(kind)?, unless.as_ref()).await?,
-            Ask::UpdateWhere { kind, query } => self.update_where(resource(kind)?, &query).await?,
-            Ask::Update { key, version, only_new } => {
+            Ask::UpdateWhere { kind, query, only_if } => {
+                self.update_where(resource(kind)?, &query, only_if.as_condition()).await?
+            }
+            Ask::Update { key, only_if } => {
                 let resource = resource(key.kind)?;
                 if resource.id().as_ref() != Some(&key.id) {
                     return Err(wrong("not the id in request.url"));
                 }
-                let condition = match &version {
-                    Some(version) => Condition::VersionIs(version),
-                    None if only_new => Condition::Absent,
-                    None => Condition::Always,
-                };
-                self.update(resource, condition).await?
+                self.update(resource, only_if.as_condition()).await?
             }
             Ask::Read { key: Key { kind, id, version: Some(version) } } => {
                 return Ok(bundle::found_entry(self.vread(kind, &id, &version).await?));
@@ -348,31 +348,22 @@ impl FhirServer for Repository {
     }
 
     fn update<'a>(&'a self, resource: Resource, only_if: Condition<'a>) -> Answer<'a, Written> {
-        let version = match only_if {
-            Condition::VersionIs(version) => Some(version.to_owned()),
-            Condition::Always | Condition::Absent => None,
-        };
-        let only_new = only_if == Condition::Absent;
+        let only_if = Only::from(only_if);
         async move {
             let resource = accept(resource)?;
-            self.write_with(move |store, connection| {
-                let condition = match &version {
-                    Some(version) => Condition::VersionIs(version),
-                    None if only_new => Condition::Absent,
-                    None => Condition::Always,
-                };
-                store.update(connection, resource, condition)
-            })
-            .await
+            self.write_with(move |store, connection| store.update(connection, resource, only_if.as_condition())).await
         }
         .boxed()
     }
 
-    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query) -> Answer<'a, Written> {
-        let query = query.clone();
+    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query, only_if: Condition<'a>) -> Answer<'a, Written> {
+        let (query, only_if) = (query.clone(), Only::from(only_if));
         async move {
             let resource = accept(resource)?;
-            self.write_with(move |store, connection| store.update_where(connection, resource, &query)).await
+            self.write_with(move |store, connection| {
+                store.update_where(connection, resource, &query, only_if.as_condition())
+            })
+            .await
         }
         .boxed()
     }

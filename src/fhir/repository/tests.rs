@@ -2,7 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    fhir::server::{Effect, Mode},
+    fhir::{
+        etag::Tags,
+        server::{Effect, Mode},
+    },
     service::database::tests::{Place, on_both, server},
 };
 
@@ -57,6 +60,8 @@ on_both! {
     what_a_query_asks_wrongly_is_refused,
     pages_hold_everything_once_even_while_others_write,
     a_transaction_ties_its_resources_together,
+    a_condition_may_match_what_its_own_transaction_makes,
+    a_transaction_keeps_the_rules_of_updates_by_search,
     a_transaction_does_all_or_nothing_and_a_batch_what_it_can,
     an_update_by_search_finds_or_makes_its_resource,
     audit_events_are_never_changed,
@@ -369,6 +374,77 @@ async fn a_transaction_ties_its_resources_together(place: Place) {
     assert_eq!(again.entry[1].resource.clone().unwrap().key().unwrap(), thread);
 }
 
+async fn a_condition_may_match_what_its_own_transaction_makes(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
+    let identified = |kind: &str, value: &str, rest: Value| {
+        let mut made = json!({"resourceType": kind, "identifier": [{"system": "s", "value": value}]});
+        made.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        json!({"request": {"method": "POST", "url": kind}, "resource": made})
+    };
+    // Before and behind, and each other.
+    let entries = json!([
+        identified("CareTeam", "team", json!({"subject": {"reference": "Patient?identifier=s|1"}})),
+        identified("Patient", "1", json!({"link": [{"type": "seealso", "other": {"reference": "Patient?identifier=s|2"}}]})),
+        identified("Patient", "2", json!({"link": [{"type": "seealso", "other": {"reference": "Patient?identifier=s|1"}}]})),
+        {"request": {"method": "GET", "url": "CareTeam?patient.identifier=s|1"}},
+    ]);
+    let answer = repository.transact(bundle("transaction", entries.clone())).await.unwrap();
+    let made: Vec<Resource> = answer.entry.iter().filter_map(|entry| entry.resource.clone()).collect();
+    let key = |number: usize| Value::from(made[number].key().unwrap().to_string());
+    assert_eq!(made[0].members()["subject"]["reference"], key(1));
+    assert_eq!(made[1].members()["link"][0]["other"]["reference"], key(2));
+    assert_eq!(made[2].members()["link"][0]["other"]["reference"], key(1));
+    assert_eq!(made[3].members()["total"], 1);
+    assert_eq!(made[0].version(), Some("1"));
+    assert_eq!(found(&repository, ResourceType::CareTeam, "patient.identifier=s|2").await.len(), 0);
+    // What is there and what is made together are too many.
+    let error = repository.transact(bundle("transaction", entries)).await.unwrap_err();
+    assert!(matches!(error, FhirError::MultipleMatches(_)), "{error}");
+    let total = repository.history(HistoryOf::System, None, Some(0)).await.unwrap().total;
+    assert_eq!(total, Some(3));
+    // What is made only when it is not there counts as what is there.
+    let mut again = identified("Patient", "1", json!({}));
+    again["request"]["ifNoneExist"] = "identifier=s|1".into();
+    let entries =
+        json!([again, again, identified("CareTeam", "x", json!({"subject": {"reference": "Patient?identifier=s|1"}}))]);
+    let answer = repository.transact(bundle("transaction", entries)).await.unwrap();
+    assert_eq!(answer.entry[2].resource.clone().unwrap().members()["subject"]["reference"], key(1));
+}
+
+async fn a_transaction_keeps_the_rules_of_updates_by_search(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
+    let put = |id: Option<&str>, by: &str, if_match: Option<&str>| {
+        let mut patient = json!({"resourceType": "Patient", "identifier": [{"system": "s", "value": "1"}]});
+        let mut request = json!({"method": "PUT", "url": format!("Patient?identifier=s|{by}")});
+        if let Some(id) = id {
+            patient["id"] = id.into();
+        }
+        if let Some(tags) = if_match {
+            request["ifMatch"] = tags.into();
+        }
+        json!({"request": request, "resource": patient})
+    };
+    let carry_out = async |entries: Value| {
+        let answer = repository.transact(bundle("transaction", entries)).await;
+        answer.map(|answer| answer.entry[0].resource.clone().unwrap().id().unwrap().to_string())
+    };
+    assert!(carry_out(json!([put(Some("p"), "1", Some("*"))])).await.is_err());
+    assert_eq!(carry_out(json!([put(Some("p"), "1", None)])).await.unwrap(), "p");
+    assert_eq!(carry_out(json!([put(None, "1", Some("W/\"7\", W/\"1\""))])).await.unwrap(), "p");
+    for entries in [
+        json!([put(Some("q"), "1", None)]),
+        json!([put(Some("p"), "2", None)]),
+        json!([put(None, "1", Some("W/\"7\""))]),
+        json!([put(None, "3", None), put(None, "3", None), put(Some("x"), "1", None)]),
+    ] {
+        assert!(carry_out(entries.clone()).await.is_err(), "{entries}");
+    }
+    let twice = json!({"fullUrl": "urn:uuid:a", "request": {"method": "POST", "url": "Patient"}, "resource": {"resourceType": "Patient"}});
+    let error = carry_out(json!([twice, twice])).await.unwrap_err();
+    assert!(error.to_string().contains("Bundle.entry[1].fullUrl"), "{error}");
+    assert_eq!(found(&repository, ResourceType::Patient, "").await, ["p"]);
+}
+
 async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can(place: Place) {
     let Opened { repository, place: _place } = open(place).await;
     let good =
@@ -408,11 +484,22 @@ async fn an_update_by_search_finds_or_makes_its_resource(place: Place) {
         )
     };
     let by = query("identifier=s|1");
-    assert_eq!(repository.update_where(patient("a"), &by).await.unwrap().effect, Effect::Created);
-    let second = repository.update_where(patient("b"), &by).await.unwrap();
+    assert_eq!(repository.update_where(patient("a"), &by, Condition::Always).await.unwrap().effect, Effect::Created);
+    let second = repository.update_where(patient("b"), &by, Condition::VersionIs("1")).await.unwrap();
     assert_eq!((second.effect, second.resource.version()), (Effect::Updated, Some("2")));
+    for (by, only_if) in [
+        (&by, Condition::VersionIs("1")),
+        (&by, Condition::Absent),
+        (&query("identifier=s|2"), Condition::Tagged(&Tags::Any)),
+    ] {
+        let error = repository.update_where(patient("x"), by, only_if).await.unwrap_err();
+        assert!(matches!(error, FhirError::VersionConflict(_)), "{error}");
+    }
     repository.create(patient("c"), None).await.unwrap();
-    assert!(matches!(repository.update_where(patient("d"), &by).await, Err(FhirError::MultipleMatches(_))));
+    assert!(matches!(
+        repository.update_where(patient("d"), &by, Condition::Always).await,
+        Err(FhirError::MultipleMatches(_))
+    ));
     assert!(matches!(repository.create(patient("d"), Some(&by)).await, Err(FhirError::MultipleMatches(_))));
     assert!(repository.create(patient("d"), Some(&query("_count=1"))).await.is_err());
     assert!(repository.create(patient("d"), Some(&Query::new())).await.is_err());

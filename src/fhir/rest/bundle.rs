@@ -35,7 +35,7 @@ pub(super) async fn carry_out(server: &dyn FhirServer, resource: Resource, scope
                 (Right::Create, *kind)
             }
             Ask::Update { key, .. } => (Right::Update, key.kind),
-            Ask::UpdateWhere { kind, query } => {
+            Ask::UpdateWhere { kind, query, .. } => {
                 need_to_find(scopes, *kind, query)?;
                 (Right::Update, *kind)
             }

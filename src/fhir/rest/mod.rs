@@ -31,14 +31,14 @@ use self::{
     route::Interaction,
 };
 use super::{
-    capability, etag,
+    capability,
     id::Id,
     instant::DateTime,
     numbers::Numbers,
     pages,
     query::Query,
     resources::{Issue, IssueType, NotThisResource, OperationOutcome, Resource, ResourceType},
-    server::{Condition, Effect, FhirServer, HistoryOf, Mode, PageLink, Written},
+    server::{Effect, FhirServer, HistoryOf, Mode, Only, PageLink, Written},
 };
 use crate::service::trace::{self, Trace};
 
@@ -180,7 +180,9 @@ impl Rest {
                 need(scopes, Right::Update, Some(kind))?;
                 need_to_find(scopes, kind, &query)?;
                 let resource = self.resource_of(kind, headers, body).await?;
-                Ok(self.written(self.server.update_where(resource, &query).await?, headers))
+                let only = only(headers)?;
+                let written = self.server.update_where(resource, &query, only.as_condition()).await?;
+                Ok(self.written(written, headers))
             }
             Interaction::Read(kind, id) => {
                 need(scopes, Right::Read, Some(kind))?;
@@ -270,14 +272,8 @@ impl Rest {
             let outcome = OperationOutcome::of(issue.at(format!("{kind}.id")));
             return Err(Refusal(Box::new(Reply::outcome(StatusCode::BAD_REQUEST, &outcome))));
         }
-        let version = negotiate::text(headers, &header::IF_MATCH).map(etag::read);
-        let only_new = negotiate::text(headers, &header::IF_NONE_MATCH) == Some("*");
-        let condition = match &version {
-            Some(version) => Condition::VersionIs(version),
-            None if only_new => Condition::Absent,
-            None => Condition::Always,
-        };
-        Ok(self.written(self.server.update(resource, condition).await?, headers))
+        let only = only(headers)?;
+        Ok(self.written(self.server.update(resource, only.as_condition()).await?, headers))
     }
 
     /// The answer to a write.
@@ -389,6 +385,13 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The condition of an update in its headers.
+fn only(headers: &HeaderMap) -> Result<Only, Refusal> {
+    let tags = |name| negotiate::tags(headers, &name);
+    let only = Only::of(tags(header::IF_MATCH), tags(header::IF_NONE_MATCH));
+    only.ok_or_else(|| bad("an update takes If-Match, or If-None-Match: *"))
 }
 
 fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(), Refusal> {

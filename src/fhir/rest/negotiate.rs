@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, header};
 
+use crate::fhir::etag::Tags;
+
 /// The only format (R4, 3.1.0.1.9).
 pub(super) const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
 
@@ -80,6 +82,14 @@ fn brings(headers: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> bool {
     is_wanted(kind) && charset.is_none_or(|charset| charset.trim_matches('"').eq_ignore_ascii_case("utf-8"))
 }
 
+/// The versions that a header names; of what cannot be read, none.
+pub(super) fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Tags> {
+    let mut lines = headers.get_all(name).iter().peekable();
+    lines.peek()?;
+    let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+    Some(Tags::read(&lines.join(",")))
+}
+
 /// A header as text.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
@@ -114,6 +124,16 @@ mod tests {
         assert!(brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; charset=UTF-8")));
         assert!(!brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; charset=latin1")));
         assert!(!brings_json(&with(header::CONTENT_TYPE, "application/fhir+xml")) && !brings_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_no_version() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(tags(&headers, &header::IF_MATCH), None);
+        headers.insert(header::IF_MATCH, http::HeaderValue::from_bytes(b"\xe9\"1\"").unwrap());
+        assert!(!tags(&headers, &header::IF_MATCH).unwrap().name(Some("1")));
+        headers.append(header::IF_MATCH, "\"1\"".parse().unwrap());
+        assert!(tags(&headers, &header::IF_MATCH).unwrap().name(Some("1")));
     }
 
     #[test]

@@ -109,6 +109,28 @@ async fn a_resource_lives_through_its_interactions() {
     changed["active"] = true.into();
     let stale = served.put(&format!("/Patient/{id}"), &[("if-match", "W/\"9\"")], &changed).await;
     assert_eq!(stale.status, 412);
+    for (headers, status) in [
+        (vec![("if-match", "W/\"9\", W/\"8\"")], 412),
+        (vec![("if-match", "")], 412),
+        (vec![("if-none-match", "*")], 412),
+        (vec![("if-none-match", "W/\"1\"")], 400),
+        (vec![("if-match", "*"), ("if-none-match", "*")], 400),
+    ] {
+        assert_eq!(served.put(&format!("/Patient/{id}"), &headers, &changed).await.status, status, "{headers:?}");
+        if headers.len() == 1 && headers[0].0 == "if-match" {
+            assert_eq!(served.put("/Patient?identifier=s|1", &headers, &changed).await.status, status, "{headers:?}");
+        }
+    }
+    assert_eq!(
+        served
+            .put("/Patient/nobody", &[("if-match", "*")], &json!({"resourceType": "Patient", "id": "nobody"}))
+            .await
+            .status,
+        412
+    );
+    let same = [("if-match", "W/\"9\""), ("if-match", "\"1\"")];
+    assert_eq!(served.put(&format!("/Patient/{id}"), &same, &read.json()).await.status, 200);
+    assert_eq!(served.put(&format!("/Patient/{id}"), &[("if-match", "*")], &read.json()).await.status, 200);
     let updated =
         served.put(&format!("/Patient/{id}"), &[("if-match", "W/\"1\""), ("prefer", "return=minimal")], &changed).await;
     assert_eq!((updated.status, updated.header("etag"), updated.text.as_str()), (200, "W/\"2\"", ""));
