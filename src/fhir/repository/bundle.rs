@@ -1,9 +1,33 @@
 //! The answers to the entries of batches and transactions (R4, 3.1.0.11).
 
+use super::accept::check;
 use crate::fhir::{
-    resources::{BundleEntry, EntryResponse, OperationOutcome, Resource},
+    resources::{Bundle, BundleEntry, BundleType, EntryResponse, OperationOutcome, Resource},
     server::{Effect, FhirError, Written},
 };
+
+/// Checks an entry of a batch without its resource, which is checked when it is written: a condition with a letter too
+/// many must not be passed over.
+pub(super) fn check_apart(entry: &BundleEntry, at: &str) -> Result<(), FhirError> {
+    let bare = BundleEntry {
+        full_url: entry.full_url.clone(),
+        resource: None,
+        search: entry.search.clone(),
+        request: entry.request.clone(),
+        response: entry.response.clone(),
+        rest: entry.rest.clone(),
+    };
+    let bundle = Bundle { kind: Some(BundleType::Batch), entry: vec![bare], ..Bundle::default() };
+    check(&Resource::of(&bundle)).map_err(|error| match error {
+        FhirError::Invalid(mut outcome) => {
+            for path in outcome.issue.iter_mut().flat_map(|issue| &mut issue.expression) {
+                *path = path.replacen("Bundle.entry[0]", at, 1);
+            }
+            FhirError::Invalid(outcome)
+        }
+        other => other,
+    })
+}
 
 /// The answer to an entry that wrote.
 pub(crate) fn written_entry(base: &str, written: Written) -> BundleEntry {
@@ -35,8 +59,11 @@ pub(crate) fn found_entry(resource: Resource) -> BundleEntry {
 pub(crate) fn located(error: FhirError, at: &str) -> FhirError {
     let place = |mut outcome: Box<OperationOutcome>| {
         for issue in &mut outcome.issue {
-            if issue.expression.iter().all(|path| !path.starts_with("Bundle.")) {
-                issue.expression = vec![at.to_owned()];
+            if issue.expression.is_empty() {
+                issue.expression.push(at.to_owned());
+            }
+            for path in issue.expression.iter_mut().filter(|path| !path.starts_with("Bundle.")) {
+                *path = path.split_once('.').map_or_else(|| at.to_owned(), |(_, rest)| format!("{at}.resource.{rest}"));
             }
         }
         outcome

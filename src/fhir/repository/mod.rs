@@ -233,6 +233,7 @@ impl Repository {
 
     async fn batch_answer(&self, at: &str, entry: BundleEntry) -> Result<BundleEntry, FhirError> {
         let ask = Ask::read(entry.request.as_ref(), at)?;
+        bundle::check_apart(&entry, at)?;
         let wrong = |text: &str| store::invalid(IssueType::Invalid, text, &format!("{at}.resource"));
         let resource = |kind: ResourceType| match entry.resource {
             Some(resource) if resource.kind() == Some(kind) => Ok(resource),

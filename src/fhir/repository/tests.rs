@@ -473,6 +473,18 @@ async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can(place: Place)
     let answer = repository.transact(bundle("batch", json!([good, bad, good]))).await.unwrap();
     let status: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap().status.unwrap()).collect();
     assert_eq!(status, ["201 Created", "405 Method Not Allowed", "201 Created"]);
+    let mut unless = good.clone();
+    unless["request"]["ifNoneExists"] = "identifier=1".into();
+    let asks = json!({"request": {"method": "POST", "url": "Communication"}, "resource": {
+        "resourceType": "Communication", "status": "completed", "subject": {"reference": "Patient?identifier=s|1"}}});
+    let answer = repository.transact(bundle("batch", json!([good, unless, asks]))).await.unwrap();
+    let responses: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap()).collect();
+    let places: Vec<_> = responses[1..]
+        .iter()
+        .map(|response| response.outcome.clone().unwrap().members()["issue"][0]["expression"][0].clone())
+        .collect();
+    assert_eq!(places, ["Bundle.entry[1].request.ifNoneExists", "Bundle.entry[2].resource.subject.reference"]);
+    assert_eq!(found(&repository, ResourceType::Practitioner, "").await.len(), 3);
     assert!(repository.transact(bundle("collection", json!([]))).await.is_err());
 }
 
