@@ -23,7 +23,7 @@ use futures_util::future::{FutureExt as _, join_all};
 use tokio::sync::watch;
 
 use self::{
-    accept::{accept, accept_subscription, check},
+    accept::{accept, accept_checked, check},
     store::Store,
 };
 use super::{
@@ -44,6 +44,7 @@ use crate::service::{
 
 pub(crate) use ask::Ask;
 pub(crate) use hooks::{Owed, criteria};
+pub(crate) use plan::is_parameter;
 pub use schema::SCHEMA;
 
 /// Entries of one batch or transaction at most.
@@ -199,8 +200,7 @@ impl Repository {
                 for (number, entry) in entries.iter_mut().enumerate() {
                     let at = format!("Bundle.entry[{number}]");
                     if let Some(resource) = entry.resource.take() {
-                        entry.resource =
-                            Some(accept_subscription(resource).map_err(|error| bundle::located(error, &at))?);
+                        entry.resource = Some(accept_checked(resource).map_err(|error| bundle::located(error, &at))?);
                     }
                 }
                 let entry =

@@ -18,6 +18,10 @@ const MOST_VALUES: usize = 20_000;
 /// The parameter that tells where a page begins.
 pub(super) const CURSOR: &str = "_cursor";
 
+/// The parameters that say what a page holds, not what matches.
+pub(super) const RESULTS: [&str; 8] =
+    ["_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", CURSOR];
+
 /// A search.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -43,10 +47,12 @@ pub(super) struct SortKey {
 pub(super) struct Include {
     /// True for `_revinclude`: what refers to the matches; else what they refer to.
     pub(super) reverse: bool,
-    /// `Type.name` of the reference parameter.
-    pub(super) parameter: String,
+    /// Which references are followed: a condition on the table `reference`.
+    pub(super) references: Sql,
     /// Only this type.
     pub(super) target: Option<ResourceType>,
+    /// Whether what was included is followed, too (`:iterate`).
+    pub(super) again: bool,
 }
 
 // === impl Plan ===
@@ -73,11 +79,17 @@ impl Plan {
                 "_total" => plan.total = total(value)?,
                 "_summary" => match value {
                     "count" => plan.count = 0,
-                    "false" => {}
-                    _ => return Err(refuse(name, "only count and false are supported")),
+                    // Which part of a resource a client gets is a matter of the answer.
+                    "true" | "text" | "data" | "false" => {}
+                    _ => return Err(refuse(name, "true, text, data, count or false is required")),
                 },
-                "_include" => plan.includes.push(Include::read(name, value, false)?),
-                "_revinclude" => plan.includes.push(Include::read(name, value, true)?),
+                "_elements" => {}
+                "_include" | "_include:iterate" | "_include:recurse" => {
+                    plan.includes.push(Include::read(name, value, false)?);
+                }
+                "_revinclude" | "_revinclude:iterate" | "_revinclude:recurse" => {
+                    plan.includes.push(Include::read(name, value, true)?);
+                }
                 CURSOR => plan.after = Some(read_cursor(value).ok_or_else(|| refuse(name, "not a cursor"))?),
                 _ => conditions.push(condition::of(kind, name, value, base)?),
             }
@@ -126,6 +138,12 @@ impl Plan {
             values: self.condition.values.clone(),
         }
     }
+}
+
+/// Whether a query of a type may have a parameter, whatever its modifier and chain.
+pub(crate) fn is_parameter(kind: ResourceType, name: &str) -> bool {
+    let plain = name.split([':', '.']).next().unwrap_or_default();
+    RESULTS.contains(&plain) || matches!(plain, "_id" | "_lastUpdated") || lookup(kind, plain).is_some()
 }
 
 /// `(a > ?) OR (a = ? AND b > ?) …`: what stands behind a row in the order of the keys.
@@ -200,18 +218,34 @@ fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {
 
 impl Include {
     fn read(name: &str, value: &str, reverse: bool) -> Result<Self, FhirError> {
+        let again = name.contains(':');
         let mut parts = value.split(':');
         let (source, parameter, target) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-        let source: ResourceType = source.parse().map_err(|_| refuse(name, "Type:parameter is required"))?;
-        let parameter = parameter.filter(|parameter| {
-            matches!(lookup(source, parameter), Some((SearchKind::Reference, _))) && parts.next().is_none()
-        });
-        let parameter = parameter.ok_or_else(|| refuse(name, "Type:parameter is required, a reference"))?;
+        let wrong = || refuse(name, "Type:parameter is required, a reference, or Type:*");
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        if (source, parameter) == ("*", None) && !reverse {
+            let references = Sql { text: "true".to_owned(), values: Vec::new() };
+            return Ok(Self { reverse, references, target: None, again });
+        }
+        let source: ResourceType = source.parse().map_err(|_| wrong())?;
+        let references = match parameter {
+            Some("*") => {
+                // What begins with `Type.`: the character after the dot is the slash.
+                let bounds = [format!("{source}."), format!("{source}/")];
+                Sql { text: "parameter > ? AND parameter < ?".to_owned(), values: bounds.map(Value::from).into() }
+            }
+            Some(name) if matches!(lookup(source, name), Some((SearchKind::Reference, _))) => {
+                Sql { text: "parameter = ?".to_owned(), values: vec![text(&format!("{source}.{name}"))] }
+            }
+            _ => return Err(wrong()),
+        };
         let target = match target {
             Some(target) => Some(target.parse().map_err(|_| refuse(name, "the target's type is not known"))?),
             None => None,
         };
-        Ok(Self { reverse, parameter: format!("{source}.{parameter}"), target })
+        Ok(Self { reverse, references, target, again })
     }
 }
 

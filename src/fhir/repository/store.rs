@@ -2,7 +2,7 @@
 
 use super::{
     find::rows,
-    plan::Plan,
+    plan::{self, Plan},
     values::{self, Found, fold, opening},
 };
 use crate::{
@@ -157,7 +157,7 @@ impl Store {
         if criteria.clone().count() == 0 {
             return Err(invalid(IssueType::Invalid, "a condition needs a search parameter", kind.as_str()));
         }
-        if criteria.clone().any(|(name, _)| name.starts_with('_') && !matches!(name, "_id" | "_tag" | "_lastUpdated")) {
+        if criteria.clone().any(|(name, _)| plan::RESULTS.contains(&name)) {
             return Err(invalid(IssueType::Invalid, "a condition has no parameters for pages", kind.as_str()));
         }
         let query = criteria.fold(Query::new(), |query, (name, value)| query.with(name, value)).with("_count", "1");

@@ -242,6 +242,22 @@ async fn searches_find_what_they_should(place: Place) {
         repository.search(Communication, &query("_id=m1&_revinclude=Task:focus&_include=Communication:patient")).await;
     let ids: Vec<_> = page.unwrap().entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
     assert_eq!(ids, ["m1", "k", "p"]);
+    for (kind, text, expected) in [
+        (Task, "_include=Task:focus&_include:iterate=Communication:part-of", "k m1 t"),
+        (Task, "_include=Task:focus&_include=Communication:part-of", "k m1"),
+        (Task, "_include=Task:focus&_include:iterate=*", "k m1 d p t c"),
+        (Task, "_include=Task:*", "k m1 p d"),
+        (Task, "_include=*", "k m1 p d"),
+        (Task, "_include=Task:*:Patient", "k p"),
+        (CareTeam, "_revinclude=CommunicationRequest:based-on&_revinclude:iterate=Communication:part-of", "c t m1"),
+        (CareTeam, "_revinclude:iterate=CommunicationRequest:*&_include=CareTeam:*", "c t p d"),
+    ] {
+        let page = repository.search(kind, &query(text)).await.unwrap();
+        let mut ids: Vec<_> = page.entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
+        let mut expected: Vec<_> = expected.split(' ').collect();
+        (ids.sort(), expected.sort_unstable());
+        assert_eq!(ids, expected, "{kind}?{text}");
+    }
 }
 
 async fn patients_of_before_are_found_by_deceased(place: Place) {
@@ -277,6 +293,9 @@ async fn what_a_query_asks_wrongly_is_refused(place: Place) {
         "_sort=nonsense",
         "_include=x",
         "_include=Communication:status",
+        "_include=Communication:part-of:CareTeam:x",
+        "_revinclude=*",
+        "_include:again=Communication:part-of",
         "_cursor=x",
         "_cursor=WzEsMl0",
         "part-of=a/b/c",

@@ -23,14 +23,22 @@ pub(super) enum Return {
 
 impl Return {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-        let mut parts = preferences.flat_map(|value| value.split([',', ';'])).map(str::trim);
-        match parts.find_map(|part| part.strip_prefix("return=")) {
+        match preferences(headers).find_map(|part| part.strip_prefix("return=")) {
             Some("minimal") => Self::Minimal,
             Some("OperationOutcome") => Self::OperationOutcome,
             _ => Self::Representation,
         }
     }
+}
+
+/// Whether the client rather has parameters that are not known passed over than refused.
+pub(super) fn is_lenient(headers: &HeaderMap) -> bool {
+    preferences(headers).any(|part| part == "handling=lenient")
+}
+
+fn preferences(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|value| value.split([',', ';'])).map(str::trim)
 }
 
 /// Whether the client takes JSON; `_format` stands above `Accept`.
@@ -140,6 +148,8 @@ mod tests {
     fn preferences_are_read() {
         let prefer = HeaderName::from_static("prefer");
         assert_eq!(Return::of(&with(prefer.clone(), "respond-async, return=minimal")), Return::Minimal);
+        assert!(is_lenient(&with(prefer.clone(), "return=minimal, handling=lenient")));
+        assert!(!is_lenient(&with(prefer.clone(), "handling=strict")));
         assert_eq!(Return::of(&with(prefer, "return=OperationOutcome")), Return::OperationOutcome);
         assert_eq!(Return::of(&HeaderMap::new()), Return::Representation);
     }

@@ -378,3 +378,5 @@ async fn what_may_not_be_searched_is_not_found_by_conditions() {
     let got = served.post("", &authorization, &own).await;
     assert_eq!(got.json()["entry"][0]["resource"]["inResponseTo"][0]["reference"], "Communication/c", "{}", got.text);
 }
+
+mod asked;
