@@ -158,6 +158,8 @@ pub struct Entry {
     pub resource: Resource,
     /// Why it is here.
     pub mode: Mode,
+    /// Whether it was made by a `POST`, where it is a version in a history.
+    pub by_post: bool,
 }
 
 /// Why a resource is on a page.

@@ -134,8 +134,9 @@ impl Client {
                 Some("outcome") => Mode::Outcome,
                 _ => Mode::Match,
             };
+            let by_post = entry.request.as_ref().is_some_and(|request| request.method.as_deref() == Some("POST"));
             // An entry without a resource is one that was deleted.
-            Some(Entry { resource: entry.resource?, mode })
+            Some(Entry { resource: entry.resource?, mode, by_post })
         });
         Ok(Page { total: bundle.total, entries: entries.collect(), next })
     }

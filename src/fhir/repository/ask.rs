@@ -19,7 +19,7 @@ pub(crate) enum Ask {
     /// `PUT Type?query`.
     UpdateWhere { kind: ResourceType, query: Query, only_if: Only },
     /// `GET Type/id` or `GET Type/id/_history/version`.
-    Read { key: Key },
+    Read { key: Key, unless: Option<Tags> },
     /// `GET Type?query`.
     Search { kind: ResourceType, query: Query },
 }
@@ -51,7 +51,10 @@ impl Ask {
                 Ok(Self::Update { key, only_if: only(request, at)? })
             }
             ("GET" | "HEAD", query) => match (key(), query) {
-                (Some(key), None) => Ok(Self::Read { key }),
+                (Some(key), None) => {
+                    let unless = request.if_none_match.as_deref().map(Tags::read);
+                    Ok(Self::Read { key, unless })
+                }
                 (None, query) => Ok(Self::Search { kind: kind()?, query: query.unwrap_or_default() }),
                 (Some(_), Some(_)) => Err(wrong("a read has no query", ".url")),
             },

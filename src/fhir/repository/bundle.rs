@@ -2,6 +2,7 @@
 
 use super::accept::check;
 use crate::fhir::{
+    etag::Tags,
     resources::{Bundle, BundleEntry, BundleType, EntryResponse, OperationOutcome, Resource},
     server::{Effect, FhirError, Written},
 };
@@ -44,7 +45,20 @@ pub(crate) fn written_entry(base: &str, written: Written) -> BundleEntry {
     entry
 }
 
-/// The answer to an entry that read.
+/// The answer to an entry that read, or 304 where the client has this version already.
+pub(super) fn read_entry(resource: Resource, unless: Option<&Tags>) -> BundleEntry {
+    let is_known = unless.is_some_and(|tags| tags.name(resource.version()));
+    let mut entry = found_entry(resource);
+    if is_known {
+        entry.resource = None;
+        if let Some(response) = &mut entry.response {
+            response.status = Some("304 Not Modified".to_owned());
+        }
+    }
+    entry
+}
+
+/// The answer to an entry that found something.
 pub(crate) fn found_entry(resource: Resource) -> BundleEntry {
     let response = EntryResponse {
         status: Some("200 OK".to_owned()),

@@ -39,14 +39,14 @@ impl Store {
         });
         let mut entries = Vec::with_capacity(rows.len());
         for row in &rows {
-            entries.push(Entry { resource: content(connection, row.seq)?, mode: Mode::Match });
+            entries.push(Entry { resource: content(connection, row.seq)?, mode: Mode::Match, by_post: false });
         }
         let matches = rows.iter().zip(&entries).filter_map(|(row, entry)| {
             let key = entry.resource.key()?;
             Some(Held { rid: row.rid, key })
         });
         let included = included(connection, &plan, matches.collect())?;
-        entries.extend(included.into_iter().map(|resource| Entry { resource, mode: Mode::Include }));
+        entries.extend(included.into_iter().map(|resource| Entry { resource, mode: Mode::Include, by_post: false }));
         Ok(Page { total, entries, next })
     }
 
@@ -89,17 +89,20 @@ impl Store {
         values.push(Value::Integer(before.unwrap_or(i64::MAX)));
         values.push(Value::Integer(i64::from(count) + 1));
         let statement =
-            format!("SELECT seq, content FROM version WHERE {filter} AND seq < ? ORDER BY seq DESC LIMIT ?");
-        let mut rows: Vec<(i64, String)> = connection.query(&statement, &values, pair)?;
+            format!("SELECT seq, content, method FROM version WHERE {filter} AND seq < ? ORDER BY seq DESC LIMIT ?");
+        let mut rows: Vec<(i64, String, String)> = connection
+            .query(&statement, &values, |row| Ok::<_, DatabaseError>((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let size = usize::try_from(count).unwrap_or(usize::MAX);
         let has_more = rows.len() > size && size > 0;
         rows.truncate(size);
         let since = since.map(|since| format!("_since={}&", crate::fhir::query::encode(since.as_str())));
-        let next = rows.last().filter(|_| has_more).map(|(seq, _)| {
+        let next = rows.last().filter(|_| has_more).map(|(seq, ..)| {
             let since = since.unwrap_or_default();
             PageLink(format!("{path}_history?{since}_count={count}&{}={seq}", plan::CURSOR))
         });
-        let entries = rows.iter().map(|(_, content)| Ok(Entry { resource: parse(content)?, mode: Mode::Match }));
+        let entries = rows.iter().map(|(_, content, method)| {
+            Ok(Entry { resource: parse(content)?, mode: Mode::Match, by_post: method == "POST" })
+        });
         Ok(Page { total: Some(total), entries: entries.collect::<Result<_, FhirError>>()?, next })
     }
 

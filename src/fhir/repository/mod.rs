@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     capability,
-    id::{Id, Key},
+    id::Id,
     instant::DateTime,
     query::Query,
     resources::{
@@ -252,10 +252,13 @@ impl Repository {
                 }
                 self.update(resource, only_if.as_condition()).await?
             }
-            Ask::Read { key: Key { kind, id, version: Some(version) } } => {
-                return Ok(bundle::found_entry(self.vread(kind, &id, &version).await?));
+            Ask::Read { key, unless } => {
+                let found = match &key.version {
+                    Some(version) => self.vread(key.kind, &key.id, version).await?,
+                    None => FhirServer::read(self, key.kind, &key.id).await?,
+                };
+                return Ok(bundle::read_entry(found, unless.as_ref()));
             }
-            Ask::Read { key } => return Ok(bundle::found_entry(FhirServer::read(self, key.kind, &key.id).await?)),
             Ask::Search { kind, query } => {
                 let page = self.search(kind, &query).await?;
                 let found = super::pages::searchset(&page, &self.store.base, kind, &query);

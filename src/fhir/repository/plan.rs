@@ -158,8 +158,11 @@ fn behind(keys: &[(String, bool)], after: &[Value]) -> Sql {
 }
 
 fn count(value: &str) -> Result<u32, FhirError> {
-    let count: u32 = value.parse().map_err(|_| refuse("_count", "a whole number is required"))?;
-    Ok(count.min(MOST_COUNT))
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refuse("_count", "a whole number is required"));
+    }
+    // However many are asked for, a page holds so many.
+    Ok(value.parse().unwrap_or(MOST_COUNT).min(MOST_COUNT))
 }
 
 fn total(value: &str) -> Result<bool, FhirError> {

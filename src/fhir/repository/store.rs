@@ -74,7 +74,12 @@ impl Store {
             return Ok(Written { resource, effect: Effect::Unchanged });
         }
         let id = new_id(next_moment(connection)?)?;
-        self.insert(connection, resource, &id, None, "POST")
+        self.make(connection, resource, &id)
+    }
+
+    /// Makes a resource with an id that was made up for it.
+    pub(super) fn make(&self, connection: &Connection, resource: Resource, id: &Id) -> Result<Written, FhirError> {
+        self.insert(connection, resource, id, None, "POST")
     }
 
     /// Makes a resource with its own id, or its next version.

@@ -255,7 +255,8 @@ async fn searches_find_what_they_should(place: Place) {
         let page = repository.search(kind, &query(text)).await.unwrap();
         let mut ids: Vec<_> = page.entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
         let mut expected: Vec<_> = expected.split(' ').collect();
-        (ids.sort(), expected.sort_unstable());
+        ids.sort();
+        expected.sort_unstable();
         assert_eq!(ids, expected, "{kind}?{text}");
     }
 }
@@ -377,11 +378,17 @@ async fn a_transaction_ties_its_resources_together(place: Place) {
             "resource": {"resourceType": "CommunicationRequest", "status": "active", "identifier": [{"system": "x", "value": "1"}]}},
         {"request": {"method": "PUT", "url": "Practitioner/d"}, "resource": {"resourceType": "Practitioner", "id": "d"}},
         {"request": {"method": "GET", "url": "Practitioner/d"}},
-        {"request": {"method": "GET", "url": "Practitioner?_id=d"}}
+        {"request": {"method": "GET", "url": "Practitioner?_id=d"}},
+        {"request": {"method": "GET", "url": "Practitioner/d", "ifNoneMatch": "W/\"1\""}}
     ]);
     let answer = repository.transact(bundle("transaction", entries.clone())).await.unwrap();
     let status: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap().status.unwrap()).collect();
-    assert_eq!(status, ["201 Created", "201 Created", "201 Created", "200 OK", "200 OK"]);
+    assert_eq!(status, ["201 Created", "201 Created", "201 Created", "200 OK", "200 OK", "304 Not Modified"]);
+    assert_eq!(answer.entry[5].resource, None);
+    let history = repository.history(HistoryOf::System, None, None).await.unwrap();
+    let made: Vec<_> = history.entries.iter().map(|entry| (entry.resource.type_name(), entry.by_post)).collect();
+    let kinds = [("Practitioner", false), ("CommunicationRequest", true), ("Communication", true), ("Patient", true)];
+    assert_eq!(made, kinds);
     let written: crate::fhir::resources::Communication =
         answer.entry[0].resource.clone().unwrap().into_typed().unwrap();
     let thread = answer.entry[1].resource.clone().unwrap().key().unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     ask::Ask,
-    bundle::{found_entry, located, written_entry},
+    bundle::{located, read_entry, written_entry},
     links::{Links, conditional},
     store::{Store, id_for, invalid},
 };
@@ -222,11 +222,12 @@ impl Step {
 
     fn carry_out(&mut self, store: &Store, connection: &Connection) -> Result<BundleEntry, FhirError> {
         let (mut resource, planned) = match (&self.ask, self.resource.take(), self.planned.take()) {
-            (Ask::Read { key }, ..) => {
-                return Ok(found_entry(match &key.version {
+            (Ask::Read { key, unless }, ..) => {
+                let found = match &key.version {
                     Some(version) => store.vread(connection, key.kind, &key.id, version)?,
                     None => store.read(connection, key.kind, &key.id)?,
-                }));
+                };
+                return Ok(read_entry(found, unless.as_ref()));
             }
             (Ask::Search { kind, query }, ..) => {
                 let page = store.search(connection, *kind, query)?;
@@ -249,7 +250,13 @@ impl Step {
         {
             return Err(invalid(IssueType::Duplicate, "two entries make the same resource", &self.at));
         }
-        resource.set_id(&planned.id);
-        Ok(written_entry(&store.base, store.update(connection, resource, planned.only_if.as_condition())?))
+        let written = match &self.ask {
+            Ask::Create { .. } => store.make(connection, resource, &planned.id)?,
+            _ => {
+                resource.set_id(&planned.id);
+                store.update(connection, resource, planned.only_if.as_condition())?
+            }
+        };
+        Ok(written_entry(&store.base, written))
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn carry_out(
                 need_to_find(scopes, *kind, query)?;
                 (Right::Update, *kind)
             }
-            Ask::Read { key } => (Right::Read, key.kind),
+            Ask::Read { key, .. } => (Right::Read, key.kind),
             Ask::Search { kind, query } => {
                 // A search within a bundle may include and follow what it likes, so it needs the right to all.
                 if query.parameters().any(|(name, _)| name.contains('.') || name.contains("include")) {

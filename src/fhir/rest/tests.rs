@@ -139,6 +139,11 @@ async fn a_resource_lives_through_its_interactions() {
     let chosen =
         served.put("/Patient/mine", &[("if-none-match", "*")], &json!({"resourceType": "Patient", "id": "mine"})).await;
     assert_eq!(chosen.status, 201);
+    let history = served.get("/Patient/mine/_history").await.json();
+    let entry = &history["entry"][0];
+    assert_eq!((&entry["request"]["method"], &entry["request"]["url"]), (&json!("PUT"), &json!("Patient/mine")));
+    assert_eq!(entry["response"]["status"], "201 Created");
+    assert_eq!(served.get("/Patient?_count=99999999999").await.status, 200);
 
     let history = served.get(&format!("/Patient/{id}/_history")).await.json();
     assert_eq!((history["total"].as_u64(), history["entry"][1]["request"]["method"].as_str()), (Some(2), Some("POST")));
