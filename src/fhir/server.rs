@@ -253,8 +253,8 @@ impl Condition<'_> {
 // === impl Only ===
 
 impl Only {
-    /// What `If-Match` and `If-None-Match` ask for. `None` for an `If-None-Match` that names versions: no update is
-    /// made unless something is *not* there in a version.
+    /// What `If-Match` and `If-None-Match` ask for. `None` for what is no condition of an update: both headers, or an
+    /// `If-None-Match` that names versions.
     pub fn of(if_match: Option<Tags>, if_none_match: Option<Tags>) -> Option<Self> {
         match (if_match, if_none_match) {
             (Some(tags), None) => Some(Self::If(tags)),

@@ -62,6 +62,9 @@ pub(super) fn of(kind: ResourceType, name: &str, value: &str, base: &str) -> Res
 }
 
 fn chained(kind: ResourceType, name: &str, value: &str, base: &str, depth: usize) -> Result<Sql, FhirError> {
+    if let Some(reverse) = name.strip_prefix("_has:") {
+        return has(kind, reverse, value, base, depth);
+    }
     let (first, rest) = match name.split_once('.') {
         Some((first, rest)) => (first, Some(rest)),
         None => (name, None),
@@ -376,6 +379,28 @@ fn chain(
         return Err(last);
     }
     Ok(within("reference", &format!("{kind}.{name}"), "IN", alternatives))
+}
+
+/// `_has:Type:reference:parameter`: others refer to it that match (R4, 3.1.1.4.14).
+fn has(kind: ResourceType, name: &str, value: &str, base: &str, depth: usize) -> Result<Sql, FhirError> {
+    if depth >= LONGEST_CHAIN {
+        return Err(refuse("_has", "this chain is too long"));
+    }
+    let wrong = || refuse("_has", "_has:Type:reference:parameter is required, a reference to this type");
+    let mut parts = name.splitn(3, ':');
+    let (Some(source), Some(reference), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(wrong());
+    };
+    let source: ResourceType = source.parse().map_err(|_| wrong())?;
+    let Some((SearchKind::Reference, definition)) = lookup(source, reference) else { return Err(wrong()) };
+    if !targets(source, definition, None).is_some_and(|targets| targets.contains(&kind)) {
+        return Err(wrong());
+    }
+    let found = chained(source, rest, value, base, depth + 1)?;
+    let values = [text(&format!("{source}.{reference}")), text(source.as_str())].into_iter().chain(found.values);
+    let others = format!("SELECT rid FROM resource WHERE kind = ? AND ({})", found.text);
+    let named = format!("SELECT target FROM reference WHERE parameter = ? AND rid IN ({others})");
+    Ok(Sql::new(format!("kind || '/' || id IN ({named})"), values))
 }
 
 pub(super) fn text(text: &str) -> Value {

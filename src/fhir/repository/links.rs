@@ -35,8 +35,9 @@ impl Links {
     }
 
     /// Puts places where `fullUrl`s stand. A relative reference is one below the base of the entry's own `fullUrl`,
-    /// where that is the address of a resource (R4, 2.36.4.1).
-    pub(super) fn rewrite(&self, resource: &mut Resource, full_url: Option<&str>) {
+    /// where that is the address of a resource (R4, 2.36.4.1). Gives the conditional references that are left.
+    pub(super) fn rewrite(&self, resource: &mut Resource, full_url: Option<&str>) -> Vec<String> {
+        let mut left = Vec::new();
         let base = full_url.and_then(|url| {
             let key = Key::parse(url).filter(|_| url.contains("://"))?;
             url.strip_suffix(&key.to_string())
@@ -48,22 +49,12 @@ impl Links {
             let found = found.or_else(|| self.conditions.get(link.as_str()).filter(|_| is_reference));
             if let Some(place) = found {
                 place.clone_into(link);
+            } else if is_reference && link.contains('?') && super::hooks::criteria(link).is_some() {
+                left.push(link.clone());
             }
         });
+        left
     }
-}
-
-/// The conditional references in a resource, `Patient?identifier=…`.
-pub(super) fn conditional(resource: &Resource) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut resource = resource.clone();
-    let structure = R4.structure(resource.type_name());
-    each_link(structure, resource.members_mut(), &mut |link, is_reference| {
-        if is_reference && link.contains('?') && super::hooks::criteria(link).is_some() {
-            found.push(link.clone());
-        }
-    });
-    found
 }
 
 /// Calls `change` for each text that may be a link: references, which it is told, elements of the types uri, url, oid

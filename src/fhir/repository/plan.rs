@@ -143,7 +143,7 @@ impl Plan {
 /// Whether a query of a type may have a parameter, whatever its modifier and chain.
 pub(crate) fn is_parameter(kind: ResourceType, name: &str) -> bool {
     let plain = name.split([':', '.']).next().unwrap_or_default();
-    RESULTS.contains(&plain) || matches!(plain, "_id" | "_lastUpdated") || lookup(kind, plain).is_some()
+    RESULTS.contains(&plain) || matches!(plain, "_id" | "_lastUpdated" | "_has") || lookup(kind, plain).is_some()
 }
 
 /// `(a > ?) OR (a = ? AND b > ?) …`: what stands behind a row in the order of the keys.

@@ -230,6 +230,11 @@ async fn searches_find_what_they_should(place: Place) {
         (Communication, "_lastUpdated=gt2100", vec![]),
         (Task, "owner=Practitioner/d&status=requested&focus=Communication/m1", vec!["k"]),
         (Task, "focus.status=completed", vec!["k"]),
+        (Patient, "_has:CareTeam:patient:status=active", vec!["p"]),
+        (Patient, "_has:CareTeam:patient:status=inactive", vec![]),
+        (Patient, "_has:CareTeam:patient:participant=Practitioner/d&name=muller", vec!["p"]),
+        (Patient, "_has:CareTeam:patient:_has:CommunicationRequest:based-on:status=active", vec!["p"]),
+        (Practitioner, "_has:Task:owner:patient.name=zoe", vec!["d"]),
     ] {
         assert_eq!(found(&repository, kind, text).await, ids, "{kind}?{text}");
     }
@@ -296,6 +301,11 @@ async fn what_a_query_asks_wrongly_is_refused(place: Place) {
         "_include=Communication:status",
         "_include=Communication:part-of:CareTeam:x",
         "_revinclude=*",
+        "_has:Task:focus",
+        "_has:Task:focus:nonsense=1",
+        "_has:Task:status:_id=1",
+        "_has:CareTeam:subject:status=active",
+        "_has:Nonsense:focus:status=1",
         "_include:again=Communication:part-of",
         "_cursor=x",
         "_cursor=WzEsMl0",

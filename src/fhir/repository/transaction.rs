@@ -1,11 +1,11 @@
 //! Transactions (R4, 3.1.0.11.2): all entries or none, tied together by their links.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ask::Ask,
     bundle::{located, read_entry, written_entry},
-    links::{Links, conditional},
+    links::Links,
     store::{Store, id_for, invalid},
 };
 use crate::{
@@ -62,12 +62,16 @@ pub(super) fn transaction(
         }
         steps.push(step);
     }
-    for step in &mut steps {
+    let mut wanted: BTreeMap<String, usize> = BTreeMap::new();
+    for (number, step) in steps.iter_mut().enumerate().filter(|(_, step)| step.writes()) {
         if let Some(resource) = &mut step.resource {
-            links.rewrite(resource, step.full_url.as_deref());
+            let conditional = links.rewrite(resource, step.full_url.as_deref());
+            conditional.into_iter().for_each(|text| _ = wanted.entry(text).or_insert(number));
         }
     }
-    settle_conditions(store, connection, &mut links, &mut steps)?;
+    if !wanted.is_empty() {
+        settle_conditions(store, connection, &mut links, &mut steps, &wanted)?;
+    }
     let mut answers: Vec<Option<BundleEntry>> = (0..steps.len()).map(|_| None).collect();
     // First what is made, then what is changed, then what is read (R4, 3.1.0.11.2).
     for phase in 0..3 {
@@ -85,17 +89,10 @@ fn settle_conditions(
     connection: &Connection,
     links: &mut Links,
     steps: &mut [Step],
+    wanted: &BTreeMap<String, usize>,
 ) -> Result<(), FhirError> {
-    let mut wanted: Vec<(usize, String)> = Vec::new();
-    for (number, step) in steps.iter().enumerate().filter(|(_, step)| step.writes()) {
-        let texts = step.resource.iter().flat_map(conditional);
-        wanted.extend(texts.map(|text| (number, text)));
-    }
-    if wanted.is_empty() {
-        return Ok(());
-    }
     let look_up = |connection: &Connection, links: &mut Links, must_be: bool| {
-        for (number, text) in &wanted {
+        for (text, number) in wanted {
             let found = match super::hooks::criteria(text) {
                 Some((kind, query)) => store.one_that_matches(connection, kind, &query),
                 None => Ok(None),
@@ -113,7 +110,7 @@ fn settle_conditions(
         }
         Ok(())
     };
-    if !wanted.iter().any(|(_, text)| may_match_new(text, steps)) {
+    if !wanted.keys().any(|text| may_match_new(text, steps)) {
         return look_up(connection, links, true).map(|()| rewrite_all(links, steps));
     }
     let mut before = links.clone();
@@ -138,7 +135,7 @@ fn settle_conditions(
 fn may_match_new(text: &str, steps: &[Step]) -> bool {
     super::hooks::criteria(text).is_some_and(|(kind, query)| {
         let of_kind = |step: &Step| step.resource.as_ref().and_then(Resource::kind) == Some(kind);
-        query.parameters().any(|(name, _)| name.contains('.'))
+        query.parameters().any(|(name, _)| name.contains('.') || name.starts_with("_has:"))
             || steps.iter().any(|step| step.writes() && of_kind(step))
     })
 }

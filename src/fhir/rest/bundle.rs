@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     access::{Right, Scopes},
-    done, need, need_criteria, need_to_find,
+    done, follows, need, need_criteria, need_to_find,
     negotiate::Return,
     reply::{Refusal, Reply, bad},
 };
@@ -49,7 +49,7 @@ pub(super) async fn carry_out(
             Ask::Read { key, .. } => (Right::Read, key.kind),
             Ask::Search { kind, query } => {
                 // A search within a bundle may include and follow what it likes, so it needs the right to all.
-                if query.parameters().any(|(name, _)| name.contains('.') || name.contains("include")) {
+                if query.parameters().any(|(name, _)| follows(name) || name.contains("include")) {
                     need(scopes, Right::Search, None)?;
                     need(scopes, Right::Read, None)?;
                 }

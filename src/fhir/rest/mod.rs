@@ -463,10 +463,15 @@ fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(),
 /// whoever may search everything may use it.
 fn need_to_find(scopes: &Scopes, kind: ResourceType, query: &Query) -> Result<(), Refusal> {
     need(scopes, Right::Search, Some(kind))?;
-    if query.parameters().any(|(name, _)| name.contains('.')) {
+    if query.parameters().any(|(name, _)| follows(name)) {
         need(scopes, Right::Search, None)?;
     }
     Ok(())
+}
+
+/// Whether a parameter goes from one resource to another: a chain, or one in reverse (`_has`).
+fn follows(name: &str) -> bool {
+    name.contains('.') || name.starts_with("_has:")
 }
 
 /// The criteria of a subscription are a search: its calls tell when there is something that matches.

@@ -31,16 +31,19 @@ pub(super) enum Part {
 impl Part {
     /// What a query asks for. `_summary=count` is a matter of the search.
     pub(super) fn of(query: &Query) -> Result<Self, Refusal> {
-        if let Some(list) = query.get("_elements") {
-            let first_of = |name: &str| name.trim().split('.').next().unwrap_or_default().to_owned();
-            return Ok(Self::Elements(list.split(',').map(first_of).collect()));
-        }
-        match query.get("_summary") {
-            None | Some("false" | "count") => Ok(Self::Whole),
-            Some("true") => Ok(Self::Summary),
-            Some("text") => Ok(Self::Text),
-            Some("data") => Ok(Self::Data),
-            Some(_) => Err(bad("_summary is true, text, data, count or false")),
+        let summary = match query.get("_summary") {
+            None | Some("false" | "count") => Self::Whole,
+            Some("true") => Self::Summary,
+            Some("text") => Self::Text,
+            Some("data") => Self::Data,
+            Some(_) => return Err(bad("_summary is true, text, data, count or false")),
+        };
+        let Some(list) = query.get("_elements") else { return Ok(summary) };
+        let first_of = |name: &str| name.trim().split('.').next().unwrap_or_default().to_owned();
+        let list: Vec<String> = list.split(',').map(first_of).collect();
+        match list.iter().any(String::is_empty) {
+            true => Err(bad("_elements names elements, with commas between them")),
+            false => Ok(Self::Elements(list)),
         }
     }
 
@@ -131,7 +134,9 @@ mod tests {
         assert_eq!(part("_elements=note,for.reference,nonsense", task), with(&["note", "for"]));
         let patient = json!({"resourceType": "Patient", "deceasedBoolean": false, "active": true});
         assert_eq!(part("_elements=deceased", patient), ["deceasedBoolean", "meta"]);
-        assert!(Part::of(&Query::parse("_summary=x").unwrap()).is_err());
+        for wrong in ["_summary=x", "_summary=x&_elements=note", "_elements=", "_elements=note,,for"] {
+            assert!(Part::of(&Query::parse(wrong).unwrap()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

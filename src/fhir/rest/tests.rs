@@ -255,6 +255,7 @@ async fn tokens_open_what_their_scopes_say() {
     assert_eq!((with("/Patient").await, with("/Patient/a").await), (200, 404));
     assert_eq!((with("/Task").await, with("/Task/a").await, with("/_history").await), (403, 403, 403));
     assert_eq!(with("/Communication?patient.identifier=s|1").await, 403);
+    assert_eq!(with("/Communication?_has:Task:focus:status=draft").await, 403);
     let authorised = [("authorization", bearer.as_str())];
     let task = json!({"resourceType": "Task", "status": "requested", "intent": "order"});
     assert_eq!(served.post("/Task", &authorised, &task).await.status, 201);
