@@ -177,10 +177,12 @@ impl Rest {
             }
             Interaction::Search(kind) => self.search(kind, query, scopes, headers).await,
             Interaction::SearchByForm(kind) => {
-                if !negotiate::brings_form(headers) {
+                let bytes = self.bytes(headers, body).await?;
+                // All may stand in the address; then there is nothing to say what it is.
+                let is_bare = bytes.is_empty() && !headers.contains_key(header::CONTENT_TYPE);
+                if !is_bare && !negotiate::brings_form(headers) {
                     return Err(unsupported_media("application/x-www-form-urlencoded is required"));
                 }
-                let bytes = self.bytes(headers, body).await?;
                 let form = std::str::from_utf8(&bytes).ok().and_then(|text| Query::parse(text).ok());
                 let form = form.ok_or_else(|| bad("the form cannot be decoded"))?;
                 let form = form.without("_format").without("_pretty");

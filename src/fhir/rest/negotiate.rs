@@ -57,7 +57,7 @@ pub(super) fn takes_json(headers: &HeaderMap, format: Option<&str>) -> bool {
             Some((range, rest)) => (range, rest.replace(' ', "").split(';').any(is_refused)),
             None => (part, false),
         };
-        !refused && (matches!(range.trim(), "*/*" | "application/*") || is_json(range))
+        !refused && (matches!(range.trim(), "*/*" | "application/*") || is_json(part))
     })
 }
 
@@ -68,8 +68,19 @@ fn is_refused(parameter: &str) -> bool {
 
 /// Whether a media type is one of those for FHIR as JSON.
 fn is_json(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    matches!(essence.as_str(), "application/fhir+json" | "application/json" | "text/json" | "application/json+fhir")
+    let (essence, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
+    let essence = essence.trim().to_ascii_lowercase();
+    speaks_r4(parameters)
+        && matches!(
+            essence.as_str(),
+            "application/fhir+json" | "application/json" | "text/json" | "application/json+fhir"
+        )
+}
+
+/// Whether the parameters of a media type ask for no other version of FHIR than R4 (R4, 3.1.0.1.10).
+fn speaks_r4(parameters: &str) -> bool {
+    let version = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("fhirVersion="));
+    version.is_none_or(|version| version.trim_matches('"').starts_with("4.0"))
 }
 
 /// Whether a body is FHIR as JSON, in UTF-8.
@@ -119,10 +130,14 @@ mod tests {
             "text/html, application/json;q=0.5",
             "application/*",
             "application/fhir+json; fhirVersion=4.0",
+            "application/fhir+json; q=0.5; fhirVersion=\"4.0.1\"",
+            "application/fhir+json; fhirVersion=5.0, application/json",
         ] {
             assert!(takes_json(&with(header::ACCEPT, accept), None), "{accept}");
         }
-        for accept in ["application/fhir+xml", "text/html", "application/json;q=0", ""] {
+        for accept in
+            ["application/fhir+xml", "text/html", "application/json;q=0", "", "application/fhir+json; fhirVersion=5.0"]
+        {
             assert!(!takes_json(&with(header::ACCEPT, accept), None), "{accept}");
         }
         for format in ["json", "application/fhir+json", "application/fhir json", "application/json"] {
@@ -131,6 +146,7 @@ mod tests {
         assert!(!takes_json(&HeaderMap::new(), Some("xml")) && takes_json(&HeaderMap::new(), None));
         assert!(brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; charset=UTF-8")));
         assert!(!brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; charset=latin1")));
+        assert!(!brings_json(&with(header::CONTENT_TYPE, "application/fhir+json; fhirVersion=3.0")));
         assert!(!brings_json(&with(header::CONTENT_TYPE, "application/fhir+xml")) && !brings_json(&HeaderMap::new()));
     }
 

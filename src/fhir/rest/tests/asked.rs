@@ -113,6 +113,9 @@ async fn headers_are_read_as_clients_write_them() {
         assert_eq!(served.get(&format!("/Patient{query}")).await.json()["total"], 1, "{query}");
     }
     assert_eq!(served.get("/Patient/_history?_since=2020-01-01T00:00:00+01:00").await.json()["total"], 1);
+    let bare = served.send("POST", "/Patient/_search?identifier=1", &[], Body::empty()).await;
+    assert_eq!(bare.json()["total"], 1);
+    assert_eq!(served.send("POST", "/Patient/_search", &[], "identifier=1").await.status, 415);
     let packed = served.post("/Patient", &[("content-encoding", "gzip")], &patient).await;
     assert_eq!((packed.status, packed.header("accept-encoding")), (415, "identity"));
 }
