@@ -18,11 +18,8 @@ pub fn statement(base: &str, secured: bool, since: &DateTime) -> Resource {
     });
     if secured {
         let service = json!({
-            "coding": [{
-                "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
-                "code": "SMART-on-FHIR",
-            }],
-            "text": "Bearer tokens with SMART scopes",
+            // No code: there is no authorization server here that would give tokens out.
+            "text": "Bearer tokens, agreed upon beforehand, with scopes as SMART writes them",
         });
         rest["security"] = json!({"cors": false, "service": [service]});
     }
@@ -67,11 +64,14 @@ fn resource(kind: ResourceType) -> Value {
         "updateCreate": true,
         "conditionalCreate": true,
         "conditionalRead": "full-support",
-        "conditionalUpdate": true,
+        "conditionalUpdate": kind != ResourceType::AuditEvent,
         "conditionalDelete": "not-supported",
         "referencePolicy": ["literal", "logical"],
         "searchParam": common.chain(own).collect::<Vec<_>>(),
     });
+    if kind == ResourceType::AuditEvent {
+        described["documentation"] = "PUT makes one with an id of the client's; none is ever changed.".into();
+    }
     for (name, list) in [("searchInclude", includes), ("searchRevInclude", reverse)] {
         if !list.is_empty() {
             described[name] = list.into();
@@ -90,19 +90,10 @@ fn points_to(source: ResourceType, name: &str, target: ResourceType) -> bool {
     let paths = R4.search(source, name).map_or(&[][..], |search| &search.paths);
     paths.iter().any(|path| match &path.target {
         Some(only) => only == target.as_str(),
-        None => {
-            let mut structure = R4.structure(source.as_str());
-            for step in &path.steps {
-                match structure.and_then(|structure| structure.member(step)).map(|member| &member.kind) {
-                    Some(Kind::Reference(targets)) => {
-                        return targets.is_empty() || targets.iter().any(|name| name == target.as_str());
-                    }
-                    Some(Kind::Complex(name)) => structure = R4.structure(name),
-                    _ => return false,
-                }
-            }
-            false
-        }
+        None => match R4.member_at(source, &path.steps).map(|member| &member.kind) {
+            Some(Kind::Reference(targets)) => targets.is_empty() || targets.iter().any(|name| name == target.as_str()),
+            _ => false,
+        },
     })
 }
 

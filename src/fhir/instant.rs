@@ -46,6 +46,23 @@ impl DateTime {
         read(text).map(|_| Self(text.to_owned()))
     }
 
+    /// The moments of a date in a search, which may end with the minute or lack its zone (R4, 3.1.1.4.7).
+    ///
+    /// A `+` that was not percent-encoded has come as a space; no date has one.
+    pub fn searched(text: &str) -> Option<Moments> {
+        let text = text.replace(' ', "+");
+        let Some((date, time)) = text.split_once('T') else { return read(&text).map(|(moments, _)| moments) };
+        let (clock, zone) = time.split_at(time.find(['Z', '+', '-']).unwrap_or(time.len()));
+        let ends_with_minute = clock.len() == "17:50".len();
+        let seconds = if ends_with_minute { ":00" } else { "" };
+        let zone = if zone.is_empty() { "Z" } else { zone };
+        let (mut moments, _) = read(&format!("{date}T{clock}{seconds}{zone}"))?;
+        if ends_with_minute {
+            moments.end = moments.start.checked_add(60 * SECOND)?;
+        }
+        Some(moments)
+    }
+
     /// The moment as an `instant` in UTC with microseconds.
     pub fn from_micros(micros: i64) -> Self {
         let moment =
@@ -253,6 +270,21 @@ mod tests {
             "0000",
         ] {
             assert_eq!(DateTime::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_search_may_leave_out_seconds_and_zone() {
+        for (text, length) in
+            [("2026-11-22T17:50", 60), ("2026-11-22T17:50+01:00", 60), ("2026-11-22T17:50:00 01:00", 1)]
+        {
+            let moments = DateTime::searched(text).unwrap();
+            assert_eq!(moments.end - moments.start, length * SECOND, "{text}");
+        }
+        assert_eq!(DateTime::searched("2026-11-22T17:50Z"), DateTime::searched("2026-11-22T18:50 01:00"));
+        for text in ["2026-11-22T17", "2026-11-22T17:5", "2026-11-22T17:50:", "2026-11T17:50", "2026-11-22T", "T17:50"]
+        {
+            assert_eq!(DateTime::searched(text), None, "{text}");
         }
     }
 

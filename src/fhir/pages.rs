@@ -26,12 +26,11 @@ pub fn searchset(page: &Page, base: &str, kind: ResourceType, query: &Query) -> 
 /// A history. `path` is its own address without the base.
 pub fn history(page: &Page, base: &str, path: &str) -> Bundle {
     let mut bundle = of(page, base, BundleType::History, format!("{base}{path}"));
-    for entry in &mut bundle.entry {
+    for (entry, version) in bundle.entry.iter_mut().zip(&page.entries) {
         let Some(resource) = &entry.resource else { continue };
         let Some(key) = resource.key() else { continue };
-        let is_first = resource.version() == Some("1");
-        let (method, url, status) =
-            if is_first { ("POST", key.kind.to_string(), "201 Created") } else { ("PUT", key.to_string(), "200 OK") };
+        let status = if resource.version() == Some("1") { "201 Created" } else { "200 OK" };
+        let (method, url) = if version.by_post { ("POST", key.kind.to_string()) } else { ("PUT", key.to_string()) };
         entry.response = Some(EntryResponse {
             status: Some(status.to_owned()),
             etag: resource.version().map(super::etag::write),

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
+    etag::Tags,
     id::{Id, Key},
     instant::DateTime,
     query::Query,
@@ -42,7 +43,7 @@ pub trait FhirServer: fmt::Debug + Send + Sync {
     fn update<'a>(&'a self, resource: Resource, only_if: Condition<'a>) -> Answer<'a, Written>;
 
     /// Updates the one resource that matches, or makes one when none does (conditional update).
-    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query) -> Answer<'a, Written>;
+    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query, only_if: Condition<'a>) -> Answer<'a, Written>;
 
     /// The first page of what matches.
     fn search<'a>(&'a self, kind: ResourceType, query: &'a Query) -> Answer<'a, Page>;
@@ -88,10 +89,24 @@ pub enum Condition<'a> {
     Always,
     /// Only when this version is the newest (`If-Match`); else [`FhirError::VersionConflict`].
     VersionIs(&'a str),
+    /// Only when the newest version is one of these (`If-Match` as a client sends it); else
+    /// [`FhirError::VersionConflict`].
+    Tagged(&'a Tags),
     /// Only when there is no such resource yet (`If-None-Match: *`); else [`FhirError::VersionConflict`].
     ///
     /// Not every server keeps to it; the embedded one does.
     Absent,
+}
+
+/// The condition of an update that a client asked for, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// See [`Condition::Always`].
+    Always,
+    /// See [`Condition::Tagged`].
+    If(Tags),
+    /// See [`Condition::Absent`].
+    IfAbsent,
 }
 
 /// Whose history is meant.
@@ -143,6 +158,8 @@ pub struct Entry {
     pub resource: Resource,
     /// Why it is here.
     pub mode: Mode,
+    /// Whether it was made by a `POST`, where it is a version in a history.
+    pub by_post: bool,
 }
 
 /// Why a resource is on a page.
@@ -217,6 +234,55 @@ pub enum FhirError {
     /// The answer is not FHIR.
     #[error("not a FHIR answer: {0}")]
     Protocol(String),
+}
+
+// === impl Condition ===
+
+impl Condition<'_> {
+    /// Whether it holds for the newest version that there is.
+    pub fn holds(self, newest: Option<&str>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::VersionIs(version) => newest == Some(version),
+            Self::Tagged(tags) => tags.name(newest),
+            Self::Absent => newest.is_none(),
+        }
+    }
+}
+
+// === impl Only ===
+
+impl Only {
+    /// What `If-Match` and `If-None-Match` ask for. `None` for what is no condition of an update: both headers, or an
+    /// `If-None-Match` that names versions.
+    pub fn of(if_match: Option<Tags>, if_none_match: Option<Tags>) -> Option<Self> {
+        match (if_match, if_none_match) {
+            (Some(tags), None) => Some(Self::If(tags)),
+            (None, Some(Tags::Any)) => Some(Self::IfAbsent),
+            (None, None) => Some(Self::Always),
+            (_, Some(_)) => None,
+        }
+    }
+
+    /// The same, borrowed.
+    pub fn as_condition(&self) -> Condition<'_> {
+        match self {
+            Self::Always => Condition::Always,
+            Self::If(tags) => Condition::Tagged(tags),
+            Self::IfAbsent => Condition::Absent,
+        }
+    }
+}
+
+impl From<Condition<'_>> for Only {
+    fn from(condition: Condition<'_>) -> Self {
+        match condition {
+            Condition::Always => Self::Always,
+            Condition::VersionIs(version) => Self::If(Tags::These(vec![version.to_owned()])),
+            Condition::Tagged(tags) => Self::If(tags.clone()),
+            Condition::Absent => Self::IfAbsent,
+        }
+    }
 }
 
 // === impl FhirError ===

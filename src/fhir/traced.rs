@@ -130,10 +130,10 @@ impl FhirServer for Traced {
         .boxed()
     }
 
-    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query) -> Answer<'a, Written> {
+    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query, only_if: Condition<'a>) -> Answer<'a, Written> {
         async move {
             let _writing = self.begin();
-            self.note(self.server.update_where(resource, query).await)
+            self.note(self.server.update_where(resource, query, only_if).await)
         }
         .boxed()
     }

@@ -6,9 +6,10 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{Client, login::chance};
 use crate::fhir::{
+    etag,
     id::Key,
     resources::{Issue, IssueType, OperationOutcome, Resource},
-    server::FhirError,
+    server::{Condition, FhirError},
 };
 use crate::service::trace;
 
@@ -55,6 +56,16 @@ impl Call {
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Adds the header that says when an update may happen.
+    pub(super) fn only_if(self, condition: Condition<'_>) -> Self {
+        match condition {
+            Condition::Always => self,
+            Condition::VersionIs(version) => self.with("if-match", etag::write(version)),
+            Condition::Tagged(tags) => self.with("if-match", tags.to_string()),
+            Condition::Absent => self.with("if-none-match", "*"),
+        }
     }
 }
 

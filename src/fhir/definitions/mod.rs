@@ -53,6 +53,10 @@ pub struct Member {
     pub kind: Kind,
     /// Which codes it allows, where they are listed.
     pub codes: Option<Vec<String>>,
+    /// The code system that those codes are of; a `code` does not say it itself.
+    pub system: Option<String>,
+    /// Whether it belongs to a resource's summary.
+    pub summary: bool,
 }
 
 /// What a member holds.
@@ -75,6 +79,8 @@ pub struct SearchDefinition {
     pub kind: SearchKind,
     /// Where the values are.
     pub paths: Vec<SearchPath>,
+    /// Whether the value is `true` where a path leads to something other than `false`, and else `false`.
+    pub is_flag: bool,
 }
 
 /// How the values of a search parameter are compared (R4, 3.1.1.4).
@@ -143,6 +149,15 @@ impl Definitions {
         self.searches.get(kind.as_str())?.get(name)
     }
 
+    /// The member to which a path of JSON names leads from a resource type.
+    pub fn member_at(&self, kind: ResourceType, steps: &[String]) -> Option<&Member> {
+        let (last, before) = steps.split_last()?;
+        let within = before.iter().try_fold(self.structure(kind.as_str())?, |structure, step| {
+            self.structure(structure.member(step)?.kind.name())
+        })?;
+        within.member(last)
+    }
+
     /// The resource types that can be kept and searched.
     pub fn stored(&self) -> impl Iterator<Item = ResourceType> {
         self.searches.keys().filter_map(|name| name.parse().ok())
@@ -172,11 +187,13 @@ impl Structure {
         self.members.iter().map(|(name, member)| (name.as_str(), member))
     }
 
-    /// Adds a member in the notation of `elements.json`: `1..1 string|Attachment`, `0..1 code =care-team-status`.
+    /// Adds a member in the notation of `elements.json`: `1..1 string|Attachment`, `0..1 code =care-team-status Σ`.
     fn add(&mut self, name: &str, notation: &str, any: &str, codes: &HashMap<String, Vec<String>>) {
         let mut words = notation.split(' ');
         let (cardinality, kinds) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let codes = words.next().and_then(|word| codes.get(word.strip_prefix('=')?)).cloned();
+        let rest: Vec<&str> = words.collect();
+        let set = rest.iter().find_map(|word| word.strip_prefix('='));
+        let (codes, summary) = (set.and_then(|set| codes.get(set)).cloned(), rest.contains(&"Σ"));
         let (minimum, maximum) = cardinality.split_once("..").unwrap_or_default();
         let element = name.strip_suffix("[x]").unwrap_or(name);
         let choice = element.len() != name.len();
@@ -186,8 +203,16 @@ impl Structure {
             let kind = Kind::read(kind);
             let json = if choice { format!("{element}{}", capitalised(kind.name())) } else { element.to_owned() };
             names.push(json.clone());
-            let element = element.to_owned();
-            self.members.insert(json, Member { element, choice, repeats: maximum != "1", kind, codes: codes.clone() });
+            let member = Member {
+                element: element.to_owned(),
+                choice,
+                repeats: maximum != "1",
+                kind,
+                codes: codes.clone(),
+                system: set.map(|set| format!("http://hl7.org/fhir/{set}")),
+                summary,
+            };
+            self.members.insert(json, member);
         }
         if minimum != "0" {
             self.required.push(Required { element: element.to_owned(), names });
@@ -226,16 +251,16 @@ impl Kind {
 
 impl SearchDefinition {
     fn read(notation: &str) -> Option<Self> {
-        let (kind, paths) = notation.split_once(' ')?;
-        let kind = match kind {
-            "token" => SearchKind::Token,
+        let (word, paths) = notation.split_once(' ')?;
+        let kind = match word {
+            "token" | "flag" => SearchKind::Token,
             "reference" => SearchKind::Reference,
             "date" => SearchKind::Date,
             "string" => SearchKind::String,
             "uri" => SearchKind::Uri,
             _ => return None,
         };
-        Some(Self { kind, paths: paths.split(" | ").map(SearchPath::read).collect() })
+        Some(Self { kind, paths: paths.split(" | ").map(SearchPath::read).collect(), is_flag: word == "flag" })
     }
 }
 
@@ -304,12 +329,7 @@ mod tests {
         for kind in R4.stored() {
             for (name, search) in R4.searches(kind) {
                 for path in &search.paths {
-                    let mut structure = R4.structure(kind.as_str());
-                    for step in &path.steps {
-                        let member = structure.and_then(|structure| structure.member(step));
-                        let member = member.unwrap_or_else(|| panic!("{kind} {name}: {step}"));
-                        structure = R4.structure(member.kind.name());
-                    }
+                    assert!(R4.member_at(kind, &path.steps).is_some(), "{kind} {name}: {:?}", path.steps);
                 }
             }
         }

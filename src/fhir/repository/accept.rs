@@ -1,5 +1,7 @@
 //! What is let in: valid resources, and subscriptions that can be served.
 
+use serde_json::Value;
+
 use super::hooks;
 use crate::fhir::{
     resources::{Issue, IssueType, OperationOutcome, Resource, ResourceType, Subscription, SubscriptionStatus},
@@ -14,12 +16,23 @@ pub(super) fn check(resource: &Resource) -> Result<(), FhirError> {
 /// Checks a resource that somebody wants to be kept.
 pub(super) fn accept(resource: Resource) -> Result<Resource, FhirError> {
     check(&resource)?;
+    accept_checked(resource)
+}
+
+/// Checks what is not a matter of its form.
+pub(super) fn accept_checked(resource: Resource) -> Result<Resource, FhirError> {
+    let tags = resource.members().get("meta").and_then(|meta| meta.get("tag")?.as_array());
+    if tags.into_iter().flatten().any(|tag| tag.get("code").and_then(Value::as_str) == Some("SUBSETTED")) {
+        let issue = Issue::error(IssueType::BusinessRule, "a part of a resource would take the place of the whole one");
+        let path = format!("{}.meta.tag", resource.type_name());
+        return Err(FhirError::Invalid(OperationOutcome::boxed(issue.at(path))));
+    }
     accept_subscription(resource)
 }
 
 /// A subscription is refused when it cannot be served. Whatever status its client gives, it is `requested` or `off`:
 /// only the server says that it is active.
-pub(super) fn accept_subscription(mut resource: Resource) -> Result<Resource, FhirError> {
+fn accept_subscription(mut resource: Resource) -> Result<Resource, FhirError> {
     if resource.kind() != Some(ResourceType::Subscription) {
         return Ok(resource);
     }

@@ -62,6 +62,9 @@ pub(super) fn of(kind: ResourceType, name: &str, value: &str, base: &str) -> Res
 }
 
 fn chained(kind: ResourceType, name: &str, value: &str, base: &str, depth: usize) -> Result<Sql, FhirError> {
+    if let Some(reverse) = name.strip_prefix("_has:") {
+        return has(kind, reverse, value, base, depth);
+    }
     let (first, rest) = match name.split_once('.') {
         Some((first, rest)) => (first, Some(rest)),
         None => (name, None),
@@ -95,12 +98,12 @@ fn chained(kind: ResourceType, name: &str, value: &str, base: &str, depth: usize
         return Err(refuse(name, "a value is missing"));
     }
     match found {
-        SearchKind::Token => tokens(name, &parameter, modifier, &alternatives),
+        SearchKind::Token => tokens(name, &parameter, modifier, &alternatives, implied(kind, definition)),
         SearchKind::Uri if modifier.is_none() => Ok(uris(&parameter, &alternatives)),
         SearchKind::String => texts(name, &parameter, modifier, &alternatives),
         SearchKind::Date if modifier.is_none() => dates(name, &parameter, &alternatives),
         SearchKind::Reference if modifier == Some("identifier") => {
-            tokens(name, &format!("{parameter}:identifier"), None, &alternatives)
+            tokens(name, &format!("{parameter}:identifier"), None, &alternatives, None)
         }
         SearchKind::Reference => {
             let targets =
@@ -175,7 +178,13 @@ fn within(table: &str, parameter: &str, word: &str, alternatives: Vec<Sql>) -> S
     Sql::new(format!("rid {word} (SELECT rid FROM {table} WHERE parameter = ? AND ({}))", inner.text), values)
 }
 
-fn tokens(name: &str, parameter: &str, modifier: Option<&str>, alternatives: &[&str]) -> Result<Sql, FhirError> {
+fn tokens(
+    name: &str,
+    parameter: &str,
+    modifier: Option<&str>,
+    alternatives: &[&str],
+    implied: Option<&str>,
+) -> Result<Sql, FhirError> {
     let word = match modifier {
         None => "IN",
         Some("not") => "NOT IN",
@@ -183,7 +192,19 @@ fn tokens(name: &str, parameter: &str, modifier: Option<&str>, alternatives: &[&
     };
     let (mut codes, mut systems, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for alternative in alternatives {
-        let parts: Vec<String> = split(alternative, '|').into_iter().map(unescape).collect();
+        let mut parts: Vec<String> = split(alternative, '|').into_iter().map(unescape).collect();
+        if let [system, code] = parts.as_mut_slice()
+            && implied == Some(system.as_str())
+        {
+            match code.is_empty() {
+                // Whatever code there is, it is of this system.
+                true => {
+                    systems.push(indexed(""));
+                    continue;
+                }
+                false => system.clear(),
+            }
+        }
         match parts.as_slice() {
             [code] => codes.push(indexed(code)),
             [system, code] if code.is_empty() && !system.is_empty() => systems.push(indexed(system)),
@@ -239,8 +260,7 @@ fn comparison(name: &str, value: &str, low: &str, high: &str) -> Result<Sql, Fhi
         Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_lowercase()) => (prefix, &value[2..]),
         _ => ("eq", value),
     };
-    let moments = DateTime::parse(date).and_then(|date| date.moments());
-    let Moments { start, end } = moments.ok_or_else(|| refuse(name, "not a date"))?;
+    let Moments { start, end } = DateTime::searched(date).ok_or_else(|| refuse(name, "not a date"))?;
     let both = [Value::Integer(start), Value::Integer(end)];
     Ok(match prefix {
         "eq" => Sql::new(format!("{low} >= ? AND {high} <= ?"), both),
@@ -288,15 +308,16 @@ fn targets(
 }
 
 fn allowed_at(kind: ResourceType, steps: &[String]) -> Vec<String> {
-    let mut structure = R4.structure(kind.as_str());
-    for step in steps {
-        match structure.and_then(|structure| structure.member(step)).map(|member| &member.kind) {
-            Some(Kind::Reference(targets)) => return targets.clone(),
-            Some(Kind::Complex(name)) => structure = R4.structure(name),
-            _ => return Vec::new(),
-        }
+    match R4.member_at(kind, steps).map(|member| &member.kind) {
+        Some(Kind::Reference(targets)) => targets.clone(),
+        _ => Vec::new(),
     }
-    Vec::new()
+}
+
+/// The code system of an element that is a `code`: it is not stored, because R4 implies it (R4, 3.1.1.4.10).
+fn implied(kind: ResourceType, definition: Option<&SearchDefinition>) -> Option<&'static str> {
+    let path = definition?.paths.first()?;
+    R4.member_at(kind, &path.steps)?.system.as_deref()
 }
 
 fn references(
@@ -358,6 +379,28 @@ fn chain(
         return Err(last);
     }
     Ok(within("reference", &format!("{kind}.{name}"), "IN", alternatives))
+}
+
+/// `_has:Type:reference:parameter`: others refer to it that match (R4, 3.1.1.4.14).
+fn has(kind: ResourceType, name: &str, value: &str, base: &str, depth: usize) -> Result<Sql, FhirError> {
+    if depth >= LONGEST_CHAIN {
+        return Err(refuse("_has", "this chain is too long"));
+    }
+    let wrong = || refuse("_has", "_has:Type:reference:parameter is required, a reference to this type");
+    let mut parts = name.splitn(3, ':');
+    let (Some(source), Some(reference), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(wrong());
+    };
+    let source: ResourceType = source.parse().map_err(|_| wrong())?;
+    let Some((SearchKind::Reference, definition)) = lookup(source, reference) else { return Err(wrong()) };
+    if !targets(source, definition, None).is_some_and(|targets| targets.contains(&kind)) {
+        return Err(wrong());
+    }
+    let found = chained(source, rest, value, base, depth + 1)?;
+    let values = [text(&format!("{source}.{reference}")), text(source.as_str())].into_iter().chain(found.values);
+    let others = format!("SELECT rid FROM resource WHERE kind = ? AND ({})", found.text);
+    let named = format!("SELECT target FROM reference WHERE parameter = ? AND rid IN ({others})");
+    Ok(Sql::new(format!("kind || '/' || id IN ({named})"), values))
 }
 
 pub(super) fn text(text: &str) -> Value {

@@ -1,5 +1,7 @@
 //! Searches, histories, and what changed: everything that gives more than one resource.
 
+use std::collections::HashSet;
+
 use super::{
     condition::{Sql, Value, marks, text},
     plan::{self, Include, Plan},
@@ -37,10 +39,14 @@ impl Store {
         });
         let mut entries = Vec::with_capacity(rows.len());
         for row in &rows {
-            entries.push(Entry { resource: content(connection, row.seq)?, mode: Mode::Match });
+            entries.push(Entry { resource: content(connection, row.seq)?, mode: Mode::Match, by_post: false });
         }
-        let included = included(connection, &plan, &rows, &entries)?;
-        entries.extend(included.into_iter().map(|resource| Entry { resource, mode: Mode::Include }));
+        let matches = rows.iter().zip(&entries).filter_map(|(row, entry)| {
+            let key = entry.resource.key()?;
+            Some(Held { rid: row.rid, key })
+        });
+        let included = included(connection, &plan, matches.collect())?;
+        entries.extend(included.into_iter().map(|resource| Entry { resource, mode: Mode::Include, by_post: false }));
         Ok(Page { total, entries, next })
     }
 
@@ -83,17 +89,20 @@ impl Store {
         values.push(Value::Integer(before.unwrap_or(i64::MAX)));
         values.push(Value::Integer(i64::from(count) + 1));
         let statement =
-            format!("SELECT seq, content FROM version WHERE {filter} AND seq < ? ORDER BY seq DESC LIMIT ?");
-        let mut rows: Vec<(i64, String)> = connection.query(&statement, &values, pair)?;
+            format!("SELECT seq, content, method FROM version WHERE {filter} AND seq < ? ORDER BY seq DESC LIMIT ?");
+        let mut rows: Vec<(i64, String, String)> = connection
+            .query(&statement, &values, |row| Ok::<_, DatabaseError>((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let size = usize::try_from(count).unwrap_or(usize::MAX);
         let has_more = rows.len() > size && size > 0;
         rows.truncate(size);
         let since = since.map(|since| format!("_since={}&", crate::fhir::query::encode(since.as_str())));
-        let next = rows.last().filter(|_| has_more).map(|(seq, _)| {
+        let next = rows.last().filter(|_| has_more).map(|(seq, ..)| {
             let since = since.unwrap_or_default();
             PageLink(format!("{path}_history?{since}_count={count}&{}={seq}", plan::CURSOR))
         });
-        let entries = rows.iter().map(|(_, content)| Ok(Entry { resource: parse(content)?, mode: Mode::Match }));
+        let entries = rows.iter().map(|(_, content, method)| {
+            Ok(Entry { resource: parse(content)?, mode: Mode::Match, by_post: method == "POST" })
+        });
         Ok(Page { total: Some(total), entries: entries.collect::<Result<_, FhirError>>()?, next })
     }
 
@@ -168,65 +177,67 @@ pub(super) fn counted(connection: &Connection, statement: &Sql) -> Result<u64, D
 fn first_of_all<T: Column>(
     connection: &Connection,
     statement: &str,
-    values: impl Iterator<Item = Value>,
+    values: &[Value],
 ) -> Result<Vec<T>, DatabaseError> {
-    connection.query(statement, &values.collect::<Vec<_>>(), |row| row.get(0))
+    connection.query(statement, values, |row| row.get(0))
 }
 
-fn included(
-    connection: &Connection,
-    plan: &Plan,
-    rows: &[Match],
-    matches: &[Entry],
-) -> Result<Vec<Resource>, FhirError> {
-    let mut seen: Vec<Key> = matches.iter().filter_map(|entry| entry.resource.key()).collect();
-    let mut found = Vec::new();
-    for include in &plan.includes {
-        for resource in include_one(connection, include, rows, matches)? {
-            let Some(key) = resource.key() else { continue };
-            if !seen.contains(&key) {
-                seen.push(key);
-                found.push(resource);
+/// A resource on a page, and where it is.
+struct Held {
+    rid: i64,
+    key: Key,
+}
+
+/// What comes along with the matches: in the first round with them, then, where it is asked for, with what came along
+/// in the round before.
+fn included(connection: &Connection, plan: &Plan, matches: Vec<Held>) -> Result<Vec<Resource>, FhirError> {
+    let most = usize::try_from(MOST_INCLUDED).unwrap_or(usize::MAX);
+    let mut seen: HashSet<Key> = matches.iter().map(|held| held.key.clone()).collect();
+    let (mut found, mut round, mut is_first) = (Vec::new(), matches, true);
+    while !round.is_empty() {
+        let mut next = Vec::new();
+        for include in plan.includes.iter().filter(|include| is_first || include.again) {
+            for (rid, seq) in include_one(connection, include, &round)? {
+                let resource = content(connection, seq)?;
+                let Some(key) = resource.key() else { continue };
+                if (is_first || found.len() < most) && seen.insert(key.clone()) {
+                    next.push(Held { rid, key });
+                    found.push(resource);
+                }
             }
         }
+        (round, is_first) = (next, false);
     }
     Ok(found)
 }
 
-fn include_one(
-    connection: &Connection,
-    include: &Include,
-    rows: &[Match],
-    matches: &[Entry],
-) -> Result<Vec<Resource>, FhirError> {
-    let parameter = [text(&include.parameter)];
-    let seqs: Vec<i64> = if include.reverse {
-        let keys: Vec<Value> =
-            matches.iter().filter_map(|entry| Some(text(&entry.resource.key()?.to_string()))).collect();
+/// `rid` and `seq` of what one include finds for some resources.
+fn include_one(connection: &Connection, include: &Include, of: &[Held]) -> Result<Vec<(i64, i64)>, FhirError> {
+    let mut found = Vec::new();
+    let mut parameters = include.references.values.clone();
+    let which = &include.references.text;
+    if include.reverse {
         let statement = format!(
-            "SELECT seq FROM resource WHERE rid IN (SELECT rid FROM reference WHERE parameter = ? AND target IN ({})) \
+            "SELECT rid, seq FROM resource WHERE rid IN (SELECT rid FROM reference WHERE {which} AND target IN ({})) \
              ORDER BY rid LIMIT {MOST_INCLUDED}",
-            marks(keys.len())
+            marks(of.len())
         );
-        first_of_all(connection, &statement, parameter.into_iter().chain(keys))?
-    } else {
-        let rids = rows.iter().map(|row| Value::Integer(row.rid));
-        let statement = format!(
-            "SELECT DISTINCT target FROM reference WHERE parameter = ? AND rid IN ({}) LIMIT {MOST_INCLUDED}",
-            marks(rows.len())
-        );
-        let targets: Vec<String> = first_of_all(connection, &statement, parameter.into_iter().chain(rids))?;
-        let wanted = |key: &Key| include.target.is_none_or(|target| target == key.kind) && key.version.is_none();
-        // An absolute reference points to another server, even where its end looks like one of ours.
-        let own = targets.iter().filter(|target| !target.contains("://"));
-        let mut seqs = Vec::new();
-        for key in own.filter_map(|target| Key::parse(target)).filter(wanted) {
-            let sql = "SELECT seq FROM resource WHERE kind = ? AND id = ?";
-            let found: Option<i64> =
-                connection.first(sql, values![key.kind.as_str(), key.id.as_str()], |row| row.get(0))?;
-            seqs.extend(found);
-        }
-        seqs
-    };
-    seqs.into_iter().map(|seq| content(connection, seq)).collect()
+        parameters.extend(of.iter().map(|held| text(&held.key.to_string())));
+        return Ok(connection.query(&statement, &parameters, pair)?);
+    }
+    let statement = format!(
+        "SELECT DISTINCT target FROM reference WHERE {which} AND rid IN ({}) ORDER BY target LIMIT {MOST_INCLUDED}",
+        marks(of.len())
+    );
+    parameters.extend(of.iter().map(|held| Value::Integer(held.rid)));
+    let targets: Vec<String> = first_of_all(connection, &statement, &parameters)?;
+    let wanted = |key: &Key| include.target.is_none_or(|target| target == key.kind) && key.version.is_none();
+    // An absolute reference points to another server, even where its end looks like one of ours.
+    let own = targets.iter().filter(|target| !target.contains("://"));
+    for key in own.filter_map(|target| Key::parse(target)).filter(wanted) {
+        let sql = "SELECT rid, seq FROM resource WHERE kind = ? AND id = ?";
+        let row: Option<(i64, i64)> = connection.first(sql, values![key.kind.as_str(), key.id.as_str()], pair)?;
+        found.extend(row);
+    }
+    Ok(found)
 }

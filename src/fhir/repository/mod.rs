@@ -5,13 +5,16 @@
 //! between replicas, so that `If-None-Exist` holds: see [`crate::service::database`].
 
 mod accept;
+mod ask;
 mod bundle;
 mod condition;
 mod find;
 mod hooks;
+mod links;
 mod plan;
 mod schema;
 mod store;
+mod transaction;
 mod values;
 
 use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc, thread};
@@ -20,27 +23,28 @@ use futures_util::future::{FutureExt as _, join_all};
 use tokio::sync::watch;
 
 use self::{
-    accept::{accept, accept_subscription, check},
+    accept::{accept, accept_checked, check},
     store::Store,
 };
 use super::{
     capability,
-    id::{Id, Key},
+    id::Id,
     instant::DateTime,
     query::Query,
     resources::{
         Bundle, BundleEntry, BundleType, CapabilityStatement, EntryResponse, IssueType, Resource, ResourceType,
         Subscription, SubscriptionStatus,
     },
-    server::{Answer, Changes, Condition, Cursor, FhirError, FhirServer, HistoryOf, Page, PageLink, Written},
+    server::{Answer, Changes, Condition, Cursor, FhirError, FhirServer, HistoryOf, Only, Page, PageLink, Written},
 };
 use crate::service::{
     database::{Connection, Database, DatabaseError, Patience, Server},
     failure::Failure,
 };
 
-pub(crate) use bundle::Ask;
+pub(crate) use ask::Ask;
 pub(crate) use hooks::{Owed, criteria};
+pub(crate) use plan::is_parameter;
 pub use schema::SCHEMA;
 
 /// Entries of one batch or transaction at most.
@@ -196,12 +200,11 @@ impl Repository {
                 for (number, entry) in entries.iter_mut().enumerate() {
                     let at = format!("Bundle.entry[{number}]");
                     if let Some(resource) = entry.resource.take() {
-                        entry.resource =
-                            Some(accept_subscription(resource).map_err(|error| bundle::located(error, &at))?);
+                        entry.resource = Some(accept_checked(resource).map_err(|error| bundle::located(error, &at))?);
                     }
                 }
                 let entry =
-                    self.write_with(|store, connection| bundle::transaction(store, connection, entries)).await?;
+                    self.write_with(|store, connection| transaction::transaction(store, connection, entries)).await?;
                 Ok(Bundle { kind: Some(BundleType::TransactionResponse), entry, ..Bundle::default() })
             }
             Some(BundleType::Batch) => {
@@ -230,6 +233,7 @@ impl Repository {
 
     async fn batch_answer(&self, at: &str, entry: BundleEntry) -> Result<BundleEntry, FhirError> {
         let ask = Ask::read(entry.request.as_ref(), at)?;
+        bundle::check_apart(&entry, at)?;
         let wrong = |text: &str| store::invalid(IssueType::Invalid, text, &format!("{at}.resource"));
         let resource = |kind: ResourceType| match entry.resource {
             Some(resource) if resource.kind() == Some(kind) => Ok(resource),
@@ -238,23 +242,23 @@ impl Repository {
         };
         let written = match ask {
             Ask::Create { kind, unless } => self.create(resource(kind)?, unless.as_ref()).await?,
-            Ask::UpdateWhere { kind, query } => self.update_where(resource(kind)?, &query).await?,
-            Ask::Update { key, version, only_new } => {
+            Ask::UpdateWhere { kind, query, only_if } => {
+                self.update_where(resource(kind)?, &query, only_if.as_condition()).await?
+            }
+            Ask::Update { key, only_if } => {
                 let resource = resource(key.kind)?;
                 if resource.id().as_ref() != Some(&key.id) {
                     return Err(wrong("not the id in request.url"));
                 }
-                let condition = match &version {
-                    Some(version) => Condition::VersionIs(version),
-                    None if only_new => Condition::Absent,
-                    None => Condition::Always,
+                self.update(resource, only_if.as_condition()).await?
+            }
+            Ask::Read { key, unless } => {
+                let found = match &key.version {
+                    Some(version) => self.vread(key.kind, &key.id, version).await?,
+                    None => FhirServer::read(self, key.kind, &key.id).await?,
                 };
-                self.update(resource, condition).await?
+                return Ok(bundle::read_entry(found, unless.as_ref()));
             }
-            Ask::Read { key: Key { kind, id, version: Some(version) } } => {
-                return Ok(bundle::found_entry(self.vread(kind, &id, &version).await?));
-            }
-            Ask::Read { key } => return Ok(bundle::found_entry(FhirServer::read(self, key.kind, &key.id).await?)),
             Ask::Search { kind, query } => {
                 let page = self.search(kind, &query).await?;
                 let found = super::pages::searchset(&page, &self.store.base, kind, &query);
@@ -348,31 +352,22 @@ impl FhirServer for Repository {
     }
 
     fn update<'a>(&'a self, resource: Resource, only_if: Condition<'a>) -> Answer<'a, Written> {
-        let version = match only_if {
-            Condition::VersionIs(version) => Some(version.to_owned()),
-            Condition::Always | Condition::Absent => None,
-        };
-        let only_new = only_if == Condition::Absent;
+        let only_if = Only::from(only_if);
         async move {
             let resource = accept(resource)?;
-            self.write_with(move |store, connection| {
-                let condition = match &version {
-                    Some(version) => Condition::VersionIs(version),
-                    None if only_new => Condition::Absent,
-                    None => Condition::Always,
-                };
-                store.update(connection, resource, condition)
-            })
-            .await
+            self.write_with(move |store, connection| store.update(connection, resource, only_if.as_condition())).await
         }
         .boxed()
     }
 
-    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query) -> Answer<'a, Written> {
-        let query = query.clone();
+    fn update_where<'a>(&'a self, resource: Resource, query: &'a Query, only_if: Condition<'a>) -> Answer<'a, Written> {
+        let (query, only_if) = (query.clone(), Only::from(only_if));
         async move {
             let resource = accept(resource)?;
-            self.write_with(move |store, connection| store.update_where(connection, resource, &query)).await
+            self.write_with(move |store, connection| {
+                store.update_where(connection, resource, &query, only_if.as_condition())
+            })
+            .await
         }
         .boxed()
     }

@@ -11,10 +11,16 @@ pub(super) const USUAL_COUNT: u32 = 50;
 pub(super) const MOST_COUNT: u32 = 500;
 /// Parameters of one query at most; each becomes a condition.
 const MOST_PARAMETERS: usize = 50;
+/// Keys of an order at most; each becomes a column.
+const MOST_KEYS: usize = 16;
 /// Values of one statement at most; SQLite takes 32,766.
 const MOST_VALUES: usize = 20_000;
 /// The parameter that tells where a page begins.
 pub(super) const CURSOR: &str = "_cursor";
+
+/// The parameters that say what a page holds, not what matches.
+pub(super) const RESULTS: [&str; 8] =
+    ["_count", "_sort", "_total", "_summary", "_elements", "_include", "_revinclude", CURSOR];
 
 /// A search.
 #[derive(Debug)]
@@ -41,10 +47,12 @@ pub(super) struct SortKey {
 pub(super) struct Include {
     /// True for `_revinclude`: what refers to the matches; else what they refer to.
     pub(super) reverse: bool,
-    /// `Type.name` of the reference parameter.
-    pub(super) parameter: String,
+    /// Which references are followed: a condition on the table `reference`.
+    pub(super) references: Sql,
     /// Only this type.
     pub(super) target: Option<ResourceType>,
+    /// Whether what was included is followed, too (`:iterate`).
+    pub(super) again: bool,
 }
 
 // === impl Plan ===
@@ -67,15 +75,21 @@ impl Plan {
         for (name, value) in query.parameters() {
             match name {
                 "_count" => plan.count = count(value)?,
-                "_sort" => plan.sort = value.split(',').map(|key| sort_key(kind, key)).collect::<Result<_, _>>()?,
+                "_sort" => plan.sort = sort(kind, value)?,
                 "_total" => plan.total = total(value)?,
                 "_summary" => match value {
                     "count" => plan.count = 0,
-                    "false" => {}
-                    _ => return Err(refuse(name, "only count and false are supported")),
+                    // Which part of a resource a client gets is a matter of the answer.
+                    "true" | "text" | "data" | "false" => {}
+                    _ => return Err(refuse(name, "true, text, data, count or false is required")),
                 },
-                "_include" => plan.includes.push(Include::read(name, value, false)?),
-                "_revinclude" => plan.includes.push(Include::read(name, value, true)?),
+                "_elements" => {}
+                "_include" | "_include:iterate" | "_include:recurse" => {
+                    plan.includes.push(Include::read(name, value, false)?);
+                }
+                "_revinclude" | "_revinclude:iterate" | "_revinclude:recurse" => {
+                    plan.includes.push(Include::read(name, value, true)?);
+                }
                 CURSOR => plan.after = Some(read_cursor(value).ok_or_else(|| refuse(name, "not a cursor"))?),
                 _ => conditions.push(condition::of(kind, name, value, base)?),
             }
@@ -126,6 +140,12 @@ impl Plan {
     }
 }
 
+/// Whether a query of a type may have a parameter, whatever its modifier and chain.
+pub(crate) fn is_parameter(kind: ResourceType, name: &str) -> bool {
+    let plain = name.split([':', '.']).next().unwrap_or_default();
+    RESULTS.contains(&plain) || matches!(plain, "_id" | "_lastUpdated" | "_has") || lookup(kind, plain).is_some()
+}
+
 /// `(a > ?) OR (a = ? AND b > ?) …`: what stands behind a row in the order of the keys.
 fn behind(keys: &[(String, bool)], after: &[Value]) -> Sql {
     let mut alternatives = Vec::new();
@@ -138,8 +158,11 @@ fn behind(keys: &[(String, bool)], after: &[Value]) -> Sql {
 }
 
 fn count(value: &str) -> Result<u32, FhirError> {
-    let count: u32 = value.parse().map_err(|_| refuse("_count", "a whole number is required"))?;
-    Ok(count.min(MOST_COUNT))
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refuse("_count", "a whole number is required"));
+    }
+    // However many are asked for, a page holds so many.
+    Ok(value.parse().unwrap_or(MOST_COUNT).min(MOST_COUNT))
 }
 
 fn total(value: &str) -> Result<bool, FhirError> {
@@ -148,6 +171,13 @@ fn total(value: &str) -> Result<bool, FhirError> {
         "estimate" | "accurate" => Ok(true),
         _ => Err(refuse("_total", "none, estimate or accurate is required")),
     }
+}
+
+fn sort(kind: ResourceType, value: &str) -> Result<Vec<SortKey>, FhirError> {
+    if value.split(',').count() > MOST_KEYS {
+        return Err(refuse("_sort", "too many keys"));
+    }
+    value.split(',').map(|key| sort_key(kind, key)).collect()
 }
 
 fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {
@@ -191,18 +221,34 @@ fn sort_key(kind: ResourceType, key: &str) -> Result<SortKey, FhirError> {
 
 impl Include {
     fn read(name: &str, value: &str, reverse: bool) -> Result<Self, FhirError> {
+        let again = name.contains(':');
         let mut parts = value.split(':');
         let (source, parameter, target) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-        let source: ResourceType = source.parse().map_err(|_| refuse(name, "Type:parameter is required"))?;
-        let parameter = parameter.filter(|parameter| {
-            matches!(lookup(source, parameter), Some((SearchKind::Reference, _))) && parts.next().is_none()
-        });
-        let parameter = parameter.ok_or_else(|| refuse(name, "Type:parameter is required, a reference"))?;
+        let wrong = || refuse(name, "Type:parameter is required, a reference, or Type:*");
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        if (source, parameter) == ("*", None) && !reverse {
+            let references = Sql { text: "true".to_owned(), values: Vec::new() };
+            return Ok(Self { reverse, references, target: None, again });
+        }
+        let source: ResourceType = source.parse().map_err(|_| wrong())?;
+        let references = match parameter {
+            Some("*") => {
+                // What begins with `Type.`: the character after the dot is the slash.
+                let bounds = [format!("{source}."), format!("{source}/")];
+                Sql { text: "parameter > ? AND parameter < ?".to_owned(), values: bounds.map(Value::from).into() }
+            }
+            Some(name) if matches!(lookup(source, name), Some((SearchKind::Reference, _))) => {
+                Sql { text: "parameter = ?".to_owned(), values: vec![text(&format!("{source}.{name}"))] }
+            }
+            _ => return Err(wrong()),
+        };
         let target = match target {
             Some(target) => Some(target.parse().map_err(|_| refuse(name, "the target's type is not known"))?),
             None => None,
         };
-        Ok(Self { reverse, parameter: format!("{source}.{parameter}"), target })
+        Ok(Self { reverse, references, target, again })
     }
 }
 

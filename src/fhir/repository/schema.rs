@@ -6,7 +6,8 @@ use crate::service::database::Schema;
 pub const SCHEMA: Schema = Schema { name: "fhir", steps: STEPS };
 
 /// One step for each version. A step that was released is never changed.
-const STEPS: &[&str] = &[r"
+pub(super) const STEPS: &[&str] = &[
+    r"
     -- Every version of every resource, in the order of writing. Nothing here is ever changed or deleted.
     CREATE TABLE version (
         seq INTEGER PRIMARY KEY,
@@ -65,4 +66,13 @@ const STEPS: &[&str] = &[r"
         due INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX hook_kind ON hook (kind);
-"];
+",
+    r#"
+    -- Patients can be found by `deceased`, also those that were written before. In stored JSON the quotes of a text are
+    -- escaped, so that only members match.
+    INSERT INTO token (parameter, code, system, rid)
+        SELECT 'Patient.deceased', CASE WHEN v.content LIKE '%"deceasedBoolean":true%'
+            OR v.content LIKE '%"deceasedDateTime":"%' THEN 'true' ELSE 'false' END, '', r.rid
+        FROM resource r JOIN version v ON v.seq = r.seq WHERE r.kind = 'Patient';
+"#,
+];

@@ -2,7 +2,7 @@
 
 use super::{
     find::rows,
-    plan::Plan,
+    plan::{self, Plan},
     values::{self, Found, fold, opening},
 };
 use crate::{
@@ -74,7 +74,12 @@ impl Store {
             return Ok(Written { resource, effect: Effect::Unchanged });
         }
         let id = new_id(next_moment(connection)?)?;
-        self.insert(connection, resource, &id, None, "POST")
+        self.make(connection, resource, &id)
+    }
+
+    /// Makes a resource with an id that was made up for it.
+    pub(super) fn make(&self, connection: &Connection, resource: Resource, id: &Id) -> Result<Written, FhirError> {
+        self.insert(connection, resource, id, None, "POST")
     }
 
     /// Makes a resource with its own id, or its next version.
@@ -88,15 +93,12 @@ impl Store {
         let id =
             resource.id().ok_or_else(|| invalid(IssueType::Required, "an id is required", &format!("{kind}.id")))?;
         let found = current(connection, kind, &id)?;
-        match (only_if, &found) {
-            (Condition::VersionIs(wanted), found) => {
-                let version = found.as_ref().map(|found| found.version.to_string());
-                if version.as_deref() != Some(wanted) {
-                    return Err(conflict("the newest version is not the one in If-Match"));
-                }
-            }
-            (Condition::Absent, Some(_)) => return Err(conflict("the resource is there already")),
-            _ => {}
+        let newest = found.as_ref().map(|found| found.version.to_string());
+        if !only_if.holds(newest.as_deref()) {
+            return Err(conflict(match only_if {
+                Condition::Absent => "the resource is there already",
+                _ => "the newest version is not the one in If-Match",
+            }));
         }
         match found {
             None => self.insert(connection, resource, &id, None, "PUT"),
@@ -116,19 +118,36 @@ impl Store {
         connection: &Connection,
         mut resource: Resource,
         query: &Query,
+        only_if: Condition<'_>,
     ) -> Result<Written, FhirError> {
         let kind = kind_of(&resource)?;
-        let found = self.one_that_matches(connection, kind, query)?.and_then(|found| found.id());
-        match (found, resource.id()) {
+        let (id, only_if) = self.aim(connection, kind, query, resource.id(), only_if)?;
+        match id {
+            Some(id) => {
+                resource.set_id(&id);
+                self.update(connection, resource, only_if)
+            }
+            None => self.create(connection, resource, None),
+        }
+    }
+
+    /// Which resource a conditional update is for, and under which condition: the one that matches; else the one with
+    /// the id that the client gives, which must be new; else one with an id that is still to be made up.
+    pub(super) fn aim<'a>(
+        &self,
+        connection: &Connection,
+        kind: ResourceType,
+        query: &Query,
+        own: Option<Id>,
+        only_if: Condition<'a>,
+    ) -> Result<(Option<Id>, Condition<'a>), FhirError> {
+        match (self.one_that_matches(connection, kind, query)?.and_then(|found| found.id()), own) {
             (Some(found), Some(own)) if found != own => {
                 Err(invalid(IssueType::Invalid, "not the id of the resource that matches", &format!("{kind}.id")))
             }
-            (Some(found), _) => {
-                resource.set_id(&found);
-                self.update(connection, resource, Condition::Always)
-            }
-            (None, Some(_)) => self.update(connection, resource, Condition::Absent),
-            (None, None) => self.create(connection, resource, None),
+            (Some(found), _) => Ok((Some(found), only_if)),
+            (None, _) if !only_if.holds(None) => Err(conflict("nothing matches, and If-Match wants a version")),
+            (None, own) => Ok((own, Condition::Absent)),
         }
     }
 
@@ -143,7 +162,7 @@ impl Store {
         if criteria.clone().count() == 0 {
             return Err(invalid(IssueType::Invalid, "a condition needs a search parameter", kind.as_str()));
         }
-        if criteria.clone().any(|(name, _)| name.starts_with('_') && !matches!(name, "_id" | "_tag" | "_lastUpdated")) {
+        if criteria.clone().any(|(name, _)| plan::RESULTS.contains(&name)) {
             return Err(invalid(IssueType::Invalid, "a condition has no parameters for pages", kind.as_str()));
         }
         let query = criteria.fold(Query::new(), |query, (name, value)| query.with(name, value)).with("_count", "1");

@@ -2,7 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    fhir::server::{Effect, Mode},
+    fhir::{
+        etag::Tags,
+        server::{Effect, Mode},
+    },
     service::database::tests::{Place, on_both, server},
 };
 
@@ -53,9 +56,12 @@ on_both! {
     sixty_four_creates_at_once_make_one,
     ids_and_moments_grow_and_no_change_is_missed,
     searches_find_what_they_should,
+    patients_of_before_are_found_by_deceased,
     what_a_query_asks_wrongly_is_refused,
     pages_hold_everything_once_even_while_others_write,
     a_transaction_ties_its_resources_together,
+    a_condition_may_match_what_its_own_transaction_makes,
+    a_transaction_keeps_the_rules_of_updates_by_search,
     a_transaction_does_all_or_nothing_and_a_batch_what_it_can,
     an_update_by_search_finds_or_makes_its_resource,
     audit_events_are_never_changed,
@@ -133,9 +139,14 @@ async fn searches_find_what_they_should(place: Place) {
         (
             "p",
             json!({"resourceType": "Patient", "birthDate": "1950-02", "name": [{"family": "Müller", "given": ["Zoë"]}],
-                     "identifier": [{"system": "http://s", "value": "1|2"}], "telecom": [{"system": "email", "value": "a@b"}]}),
+                     "identifier": [{"system": "http://s", "value": "1|2"}], "telecom": [{"system": "email", "value": "a@b"}],
+                     "gender": "female", "deceasedBoolean": false}),
         ),
-        ("q", json!({"resourceType": "Patient", "birthDate": "1960-01-01", "name": [{"text": "Jan Mulder"}]})),
+        (
+            "q",
+            json!({"resourceType": "Patient", "birthDate": "1960-01-01", "name": [{"text": "Jan Mulder"}],
+                     "deceasedDateTime": "2026-11-01"}),
+        ),
         (
             "t",
             json!({"resourceType": "CommunicationRequest", "status": "active", "basedOn": [{"reference": "CareTeam/c"}]}),
@@ -185,6 +196,15 @@ async fn searches_find_what_they_should(place: Place) {
         (Patient, "birthdate=ge1950-02&birthdate=lt1960", vec!["p"]),
         (Patient, "birthdate=eb1950-02", vec![]),
         (Patient, "_id=q,p", vec!["p", "q"]),
+        (Patient, "deceased=true", vec!["q"]),
+        (Patient, "deceased=false", vec!["p"]),
+        (Patient, "deceased:not=true", vec!["p"]),
+        (Patient, "death-date=2026-11", vec!["q"]),
+        (Patient, "gender=http://hl7.org/fhir/administrative-gender|female", vec!["p"]),
+        (Patient, "gender=http://hl7.org/fhir/administrative-gender|", vec!["p"]),
+        (Patient, "gender=http://hl7.org/fhir/other|female", vec![]),
+        (Patient, "birthdate=le1950-02-28T23:59", vec!["p"]),
+        (Patient, "birthdate=gt1959-12-31T23:59Z", vec!["q"]),
         (CareTeam, "patient=p", vec!["c"]),
         (CareTeam, "patient=Patient/p&status=active,proposed", vec!["c"]),
         (CareTeam, "subject:Patient=p", vec!["c"]),
@@ -199,12 +219,22 @@ async fn searches_find_what_they_should(place: Place) {
         (Communication, "patient=https://elsewhere/fhir/Patient/p", vec!["m2"]),
         (Communication, "sent=2026-11-22", vec!["m1"]),
         (Communication, "sent=ge2026-11-23T08:00:00Z", vec!["m2"]),
+        (Communication, "sent=2026-11-22T10:00", vec!["m1"]),
+        (Communication, "sent=2026-11-23T10:00+02:00", vec!["m2"]),
+        (Communication, "sent=2026-11-23T10:00 02:00", vec!["m2"]),
+        (Communication, "sent=gt2026-11-23T08:00Z", vec![]),
+        (Communication, "status=http://hl7.org/fhir/event-status|completed", vec!["m1"]),
         (Communication, "_tag=t|x", vec!["m2"]),
         (Communication, "_sort=-sent", vec!["m2", "m1"]),
         (Communication, "_sort=status,-_id", vec!["m1", "m2"]),
         (Communication, "_lastUpdated=gt2100", vec![]),
         (Task, "owner=Practitioner/d&status=requested&focus=Communication/m1", vec!["k"]),
         (Task, "focus.status=completed", vec!["k"]),
+        (Patient, "_has:CareTeam:patient:status=active", vec!["p"]),
+        (Patient, "_has:CareTeam:patient:status=inactive", vec![]),
+        (Patient, "_has:CareTeam:patient:participant=Practitioner/d&name=muller", vec!["p"]),
+        (Patient, "_has:CareTeam:patient:_has:CommunicationRequest:based-on:status=active", vec!["p"]),
+        (Practitioner, "_has:Task:owner:patient.name=zoe", vec!["d"]),
     ] {
         assert_eq!(found(&repository, kind, text).await, ids, "{kind}?{text}");
     }
@@ -217,6 +247,45 @@ async fn searches_find_what_they_should(place: Place) {
         repository.search(Communication, &query("_id=m1&_revinclude=Task:focus&_include=Communication:patient")).await;
     let ids: Vec<_> = page.unwrap().entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
     assert_eq!(ids, ["m1", "k", "p"]);
+    for (kind, text, expected) in [
+        (Task, "_include=Task:focus&_include:iterate=Communication:part-of", "k m1 t"),
+        (Task, "_include=Task:focus&_include=Communication:part-of", "k m1"),
+        (Task, "_include=Task:focus&_include:iterate=*", "k m1 d p t c"),
+        (Task, "_include=Task:*", "k m1 p d"),
+        (Task, "_include=*", "k m1 p d"),
+        (Task, "_include=Task:*:Patient", "k p"),
+        (CareTeam, "_revinclude=CommunicationRequest:based-on&_revinclude:iterate=Communication:part-of", "c t m1"),
+        (CareTeam, "_revinclude:iterate=CommunicationRequest:*&_include=CareTeam:*", "c t p d"),
+    ] {
+        let page = repository.search(kind, &query(text)).await.unwrap();
+        let mut ids: Vec<_> = page.entries.iter().map(|entry| entry.resource.id().unwrap().to_string()).collect();
+        let mut expected: Vec<_> = expected.split(' ').collect();
+        ids.sort();
+        expected.sort_unstable();
+        assert_eq!(ids, expected, "{kind}?{text}");
+    }
+}
+
+async fn patients_of_before_are_found_by_deceased(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
+    for (id, deceased) in [
+        ("a", json!({"deceasedBoolean": true})),
+        ("b", json!({"deceasedDateTime": "2026"})),
+        ("c", json!({"deceasedBoolean": false})),
+        ("d", json!({"name": [{"text": "\"deceasedBoolean\":true"}]})),
+    ] {
+        let mut patient = resource(json!({"resourceType": "Patient", "id": id}));
+        patient.members_mut().extend(deceased.as_object().unwrap().clone());
+        repository.update(patient, Condition::Absent).await.unwrap();
+    }
+    let written_before = |_: &Store, connection: &Connection| {
+        connection.execute("DELETE FROM token WHERE parameter = 'Patient.deceased'", &[])?;
+        connection.execute(schema::STEPS[1].trim_end().trim_end_matches(';'), &[])?;
+        Ok(())
+    };
+    repository.write_with(written_before).await.unwrap();
+    assert_eq!(found(&repository, ResourceType::Patient, "deceased=true").await, ["a", "b"]);
+    assert_eq!(found(&repository, ResourceType::Patient, "deceased=false").await, ["c", "d"]);
 }
 
 async fn what_a_query_asks_wrongly_is_refused(place: Place) {
@@ -230,6 +299,14 @@ async fn what_a_query_asks_wrongly_is_refused(place: Place) {
         "_sort=nonsense",
         "_include=x",
         "_include=Communication:status",
+        "_include=Communication:part-of:CareTeam:x",
+        "_revinclude=*",
+        "_has:Task:focus",
+        "_has:Task:focus:nonsense=1",
+        "_has:Task:status:_id=1",
+        "_has:CareTeam:subject:status=active",
+        "_has:Nonsense:focus:status=1",
+        "_include:again=Communication:part-of",
         "_cursor=x",
         "_cursor=WzEsMl0",
         "part-of=a/b/c",
@@ -240,11 +317,14 @@ async fn what_a_query_asks_wrongly_is_refused(place: Place) {
         "_id=a_b",
         "part-of:missing=x",
         "identifier=a|b|c",
-        "_summary=true",
+        "sent=2026-11-22T10",
     ] {
         let error = repository.search(ResourceType::Communication, &query(text)).await.unwrap_err();
         assert_eq!(crate::fhir::outcome::of(&error).0, 400, "{text}: {error}");
     }
+    let many = format!("_sort={}", vec!["sent"; 5000].join(","));
+    let error = repository.search(ResourceType::Communication, &query(&many)).await.unwrap_err();
+    assert_eq!(crate::fhir::outcome::of(&error).0, 400, "{error}");
     let many = format!("_id={}", vec!["a"; 500].join(","));
     assert!(repository.search(ResourceType::Communication, &query(&many)).await.is_ok());
     let many = format!("status={}", vec!["a"; 500].join(","));
@@ -308,11 +388,17 @@ async fn a_transaction_ties_its_resources_together(place: Place) {
             "resource": {"resourceType": "CommunicationRequest", "status": "active", "identifier": [{"system": "x", "value": "1"}]}},
         {"request": {"method": "PUT", "url": "Practitioner/d"}, "resource": {"resourceType": "Practitioner", "id": "d"}},
         {"request": {"method": "GET", "url": "Practitioner/d"}},
-        {"request": {"method": "GET", "url": "Practitioner?_id=d"}}
+        {"request": {"method": "GET", "url": "Practitioner?_id=d"}},
+        {"request": {"method": "GET", "url": "Practitioner/d", "ifNoneMatch": "W/\"1\""}}
     ]);
     let answer = repository.transact(bundle("transaction", entries.clone())).await.unwrap();
     let status: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap().status.unwrap()).collect();
-    assert_eq!(status, ["201 Created", "201 Created", "201 Created", "200 OK", "200 OK"]);
+    assert_eq!(status, ["201 Created", "201 Created", "201 Created", "200 OK", "200 OK", "304 Not Modified"]);
+    assert_eq!(answer.entry[5].resource, None);
+    let history = repository.history(HistoryOf::System, None, None).await.unwrap();
+    let made: Vec<_> = history.entries.iter().map(|entry| (entry.resource.type_name(), entry.by_post)).collect();
+    let kinds = [("Practitioner", false), ("CommunicationRequest", true), ("Communication", true), ("Patient", true)];
+    assert_eq!(made, kinds);
     let written: crate::fhir::resources::Communication =
         answer.entry[0].resource.clone().unwrap().into_typed().unwrap();
     let thread = answer.entry[1].resource.clone().unwrap().key().unwrap();
@@ -322,6 +408,77 @@ async fn a_transaction_ties_its_resources_together(place: Place) {
 
     let again = repository.transact(bundle("transaction", entries)).await.unwrap();
     assert_eq!(again.entry[1].resource.clone().unwrap().key().unwrap(), thread);
+}
+
+async fn a_condition_may_match_what_its_own_transaction_makes(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
+    let identified = |kind: &str, value: &str, rest: Value| {
+        let mut made = json!({"resourceType": kind, "identifier": [{"system": "s", "value": value}]});
+        made.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        json!({"request": {"method": "POST", "url": kind}, "resource": made})
+    };
+    // Before and behind, and each other.
+    let entries = json!([
+        identified("CareTeam", "team", json!({"subject": {"reference": "Patient?identifier=s|1"}})),
+        identified("Patient", "1", json!({"link": [{"type": "seealso", "other": {"reference": "Patient?identifier=s|2"}}]})),
+        identified("Patient", "2", json!({"link": [{"type": "seealso", "other": {"reference": "Patient?identifier=s|1"}}]})),
+        {"request": {"method": "GET", "url": "CareTeam?patient.identifier=s|1"}},
+    ]);
+    let answer = repository.transact(bundle("transaction", entries.clone())).await.unwrap();
+    let made: Vec<Resource> = answer.entry.iter().filter_map(|entry| entry.resource.clone()).collect();
+    let key = |number: usize| Value::from(made[number].key().unwrap().to_string());
+    assert_eq!(made[0].members()["subject"]["reference"], key(1));
+    assert_eq!(made[1].members()["link"][0]["other"]["reference"], key(2));
+    assert_eq!(made[2].members()["link"][0]["other"]["reference"], key(1));
+    assert_eq!(made[3].members()["total"], 1);
+    assert_eq!(made[0].version(), Some("1"));
+    assert_eq!(found(&repository, ResourceType::CareTeam, "patient.identifier=s|2").await.len(), 0);
+    // What is there and what is made together are too many.
+    let error = repository.transact(bundle("transaction", entries)).await.unwrap_err();
+    assert!(matches!(error, FhirError::MultipleMatches(_)), "{error}");
+    let total = repository.history(HistoryOf::System, None, Some(0)).await.unwrap().total;
+    assert_eq!(total, Some(3));
+    // What is made only when it is not there counts as what is there.
+    let mut again = identified("Patient", "1", json!({}));
+    again["request"]["ifNoneExist"] = "identifier=s|1".into();
+    let entries =
+        json!([again, again, identified("CareTeam", "x", json!({"subject": {"reference": "Patient?identifier=s|1"}}))]);
+    let answer = repository.transact(bundle("transaction", entries)).await.unwrap();
+    assert_eq!(answer.entry[2].resource.clone().unwrap().members()["subject"]["reference"], key(1));
+}
+
+async fn a_transaction_keeps_the_rules_of_updates_by_search(place: Place) {
+    let Opened { repository, place: _place } = open(place).await;
+    let put = |id: Option<&str>, by: &str, if_match: Option<&str>| {
+        let mut patient = json!({"resourceType": "Patient", "identifier": [{"system": "s", "value": "1"}]});
+        let mut request = json!({"method": "PUT", "url": format!("Patient?identifier=s|{by}")});
+        if let Some(id) = id {
+            patient["id"] = id.into();
+        }
+        if let Some(tags) = if_match {
+            request["ifMatch"] = tags.into();
+        }
+        json!({"request": request, "resource": patient})
+    };
+    let carry_out = async |entries: Value| {
+        let answer = repository.transact(bundle("transaction", entries)).await;
+        answer.map(|answer| answer.entry[0].resource.clone().unwrap().id().unwrap().to_string())
+    };
+    assert!(carry_out(json!([put(Some("p"), "1", Some("*"))])).await.is_err());
+    assert_eq!(carry_out(json!([put(Some("p"), "1", None)])).await.unwrap(), "p");
+    assert_eq!(carry_out(json!([put(None, "1", Some("W/\"7\", W/\"1\""))])).await.unwrap(), "p");
+    for entries in [
+        json!([put(Some("q"), "1", None)]),
+        json!([put(Some("p"), "2", None)]),
+        json!([put(None, "1", Some("W/\"7\""))]),
+        json!([put(None, "3", None), put(None, "3", None), put(Some("x"), "1", None)]),
+    ] {
+        assert!(carry_out(entries.clone()).await.is_err(), "{entries}");
+    }
+    let twice = json!({"fullUrl": "urn:uuid:a", "request": {"method": "POST", "url": "Patient"}, "resource": {"resourceType": "Patient"}});
+    let error = carry_out(json!([twice, twice])).await.unwrap_err();
+    assert!(error.to_string().contains("Bundle.entry[1].fullUrl"), "{error}");
+    assert_eq!(found(&repository, ResourceType::Patient, "").await, ["p"]);
 }
 
 async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can(place: Place) {
@@ -352,6 +509,18 @@ async fn a_transaction_does_all_or_nothing_and_a_batch_what_it_can(place: Place)
     let answer = repository.transact(bundle("batch", json!([good, bad, good]))).await.unwrap();
     let status: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap().status.unwrap()).collect();
     assert_eq!(status, ["201 Created", "405 Method Not Allowed", "201 Created"]);
+    let mut unless = good.clone();
+    unless["request"]["ifNoneExists"] = "identifier=1".into();
+    let asks = json!({"request": {"method": "POST", "url": "Communication"}, "resource": {
+        "resourceType": "Communication", "status": "completed", "subject": {"reference": "Patient?identifier=s|1"}}});
+    let answer = repository.transact(bundle("batch", json!([good, unless, asks]))).await.unwrap();
+    let responses: Vec<_> = answer.entry.iter().map(|entry| entry.response.clone().unwrap()).collect();
+    let places: Vec<_> = responses[1..]
+        .iter()
+        .map(|response| response.outcome.clone().unwrap().members()["issue"][0]["expression"][0].clone())
+        .collect();
+    assert_eq!(places, ["Bundle.entry[1].request.ifNoneExists", "Bundle.entry[2].resource.subject.reference"]);
+    assert_eq!(found(&repository, ResourceType::Practitioner, "").await.len(), 3);
     assert!(repository.transact(bundle("collection", json!([]))).await.is_err());
 }
 
@@ -363,11 +532,22 @@ async fn an_update_by_search_finds_or_makes_its_resource(place: Place) {
         )
     };
     let by = query("identifier=s|1");
-    assert_eq!(repository.update_where(patient("a"), &by).await.unwrap().effect, Effect::Created);
-    let second = repository.update_where(patient("b"), &by).await.unwrap();
+    assert_eq!(repository.update_where(patient("a"), &by, Condition::Always).await.unwrap().effect, Effect::Created);
+    let second = repository.update_where(patient("b"), &by, Condition::VersionIs("1")).await.unwrap();
     assert_eq!((second.effect, second.resource.version()), (Effect::Updated, Some("2")));
+    for (by, only_if) in [
+        (&by, Condition::VersionIs("1")),
+        (&by, Condition::Absent),
+        (&query("identifier=s|2"), Condition::Tagged(&Tags::Any)),
+    ] {
+        let error = repository.update_where(patient("x"), by, only_if).await.unwrap_err();
+        assert!(matches!(error, FhirError::VersionConflict(_)), "{error}");
+    }
     repository.create(patient("c"), None).await.unwrap();
-    assert!(matches!(repository.update_where(patient("d"), &by).await, Err(FhirError::MultipleMatches(_))));
+    assert!(matches!(
+        repository.update_where(patient("d"), &by, Condition::Always).await,
+        Err(FhirError::MultipleMatches(_))
+    ));
     assert!(matches!(repository.create(patient("d"), Some(&by)).await, Err(FhirError::MultipleMatches(_))));
     assert!(repository.create(patient("d"), Some(&query("_count=1"))).await.is_err());
     assert!(repository.create(patient("d"), Some(&Query::new())).await.is_err());

@@ -58,14 +58,23 @@ pub(super) fn of(kind: ResourceType, resource: &Resource, base: &str) -> Vec<(St
 }
 
 fn collect(name: &str, definition: &SearchDefinition, members: &Map<String, Value>, values: &mut Vec<(String, Found)>) {
+    if definition.is_flag {
+        let says_so = |path: &SearchPath| ends(path, members).into_iter().any(|value| *value != Value::Bool(false));
+        let is_so = Value::Bool(definition.paths.iter().any(says_so));
+        return found(name, definition.kind, None, &is_so, values);
+    }
     for path in &definition.paths {
-        let Some((first, rest)) = path.steps.split_first() else { continue };
-        let start = each(members.get(first));
-        let ends = rest.iter().fold(start, |at, step| at.iter().flat_map(|value| each(value.get(step))).collect());
-        for value in ends.into_iter().filter(|value| is_of_system(path, value)) {
+        for value in ends(path, members).into_iter().filter(|value| is_of_system(path, value)) {
             found(name, definition.kind, path.target.as_deref(), value, values);
         }
     }
+}
+
+/// The values to which a path leads.
+fn ends<'a>(path: &SearchPath, members: &'a Map<String, Value>) -> Vec<&'a Value> {
+    let Some((first, rest)) = path.steps.split_first() else { return Vec::new() };
+    let start = each(members.get(first));
+    rest.iter().fold(start, |at, step| at.iter().flat_map(|value| each(value.get(step))).collect())
 }
 
 fn each(value: Option<&Value>) -> Vec<&Value> {

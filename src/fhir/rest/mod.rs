@@ -7,6 +7,7 @@ mod negotiate;
 pub mod openapi;
 mod reply;
 mod route;
+mod shorten;
 
 use std::{
     sync::Arc,
@@ -22,6 +23,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::LengthLimitError;
+use serde_json::Value;
 use tracing::Instrument as _;
 
 use self::{
@@ -29,16 +31,18 @@ use self::{
     negotiate::Return,
     reply::{Refusal, Reply, bad, conditional, unsupported_media},
     route::Interaction,
+    shorten::{PARAMETERS, Part},
 };
 use super::{
-    capability, etag,
+    capability,
     id::Id,
     instant::DateTime,
     numbers::Numbers,
     pages,
     query::Query,
-    resources::{Issue, IssueType, NotThisResource, OperationOutcome, Resource, ResourceType},
-    server::{Condition, Effect, FhirServer, HistoryOf, Mode, PageLink, Written},
+    repository,
+    resources::{Issue, IssueType, NotThisResource, OperationOutcome, Resource, ResourceType, Severity},
+    server::{Effect, FhirServer, HistoryOf, Mode, Only, PageLink, Written},
 };
 use crate::service::trace::{self, Trace};
 
@@ -105,6 +109,7 @@ impl Rest {
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, IssueType::NotSupported, text));
         }
         let query = query.without("_format").without("_pretty");
+        let part = Part::of(&query)?;
         let scopes = match interaction {
             // What the server can do is no secret, and clients need it to learn how to log in.
             Interaction::Capabilities => {
@@ -115,8 +120,14 @@ impl Rest {
             _ => self.scopes(&parts)?,
         };
         let answer = self.carry_out(interaction, query, &scopes, &parts.headers, body);
-        tokio::time::timeout(ANSWER_TIME + BODY_TIME, answer).await.unwrap_or_else(|_| {
+        let answer = tokio::time::timeout(ANSWER_TIME + BODY_TIME, answer).await.unwrap_or_else(|_| {
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, IssueType::Timeout, "the server took too long"))
+        });
+        answer.map(|mut reply| {
+            if let Some(resource) = &mut reply.content {
+                part.take(resource);
+            }
+            reply
         })
     }
 
@@ -162,25 +173,35 @@ impl Rest {
             Interaction::Capabilities | Interaction::OpenApi => Ok(Reply::of_json(StatusCode::OK)),
             Interaction::Bundle => {
                 let bundle = self.resource(headers, body).await?;
-                bundle::carry_out(&*self.server, bundle, scopes).await
+                bundle::carry_out(&*self.server, bundle, scopes, Return::of(headers)).await
             }
-            Interaction::Search(kind) => self.search(kind, query, scopes).await,
+            Interaction::Search(kind) => self.search(kind, query, scopes, headers).await,
             Interaction::SearchByForm(kind) => {
-                if !negotiate::brings_form(headers) {
+                let bytes = self.bytes(headers, body).await?;
+                // All may stand in the address; then there is nothing to say what it is.
+                let is_bare = bytes.is_empty() && !headers.contains_key(header::CONTENT_TYPE);
+                if !is_bare && !negotiate::brings_form(headers) {
                     return Err(unsupported_media("application/x-www-form-urlencoded is required"));
                 }
-                let bytes = self.bytes(body).await?;
                 let form = std::str::from_utf8(&bytes).ok().and_then(|text| Query::parse(text).ok());
                 let form = form.ok_or_else(|| bad("the form cannot be decoded"))?;
-                self.search(kind, query.and(form.without("_format").without("_pretty")), scopes).await
+                let form = form.without("_format").without("_pretty");
+                let part = Part::of(&form)?;
+                let mut reply = self.search(kind, query.and(form), scopes, headers).await?;
+                if let Some(resource) = &mut reply.content {
+                    part.take(resource);
+                }
+                Ok(reply)
             }
             Interaction::Create(kind) => self.create(kind, scopes, headers, body).await,
             Interaction::Update(kind, id) => self.update(kind, &id, scopes, headers, body).await,
             Interaction::UpdateWhere(kind) => {
                 need(scopes, Right::Update, Some(kind))?;
                 need_to_find(scopes, kind, &query)?;
-                let resource = self.resource_of(kind, headers, body).await?;
-                Ok(self.written(self.server.update_where(resource, &query).await?, headers))
+                let resource = self.resource_of(kind, scopes, headers, body).await?;
+                let only = only(headers)?;
+                let written = self.server.update_where(resource, &query, only.as_condition()).await?;
+                Ok(self.written(written, headers))
             }
             Interaction::Read(kind, id) => {
                 need(scopes, Right::Read, Some(kind))?;
@@ -205,7 +226,14 @@ impl Rest {
         }
     }
 
-    async fn search(&self, kind: ResourceType, query: Query, scopes: &Scopes) -> Result<Reply, Refusal> {
+    async fn search(
+        &self,
+        kind: ResourceType,
+        query: Query,
+        scopes: &Scopes,
+        headers: &HeaderMap,
+    ) -> Result<Reply, Refusal> {
+        let query = if negotiate::is_lenient(headers) { known_only(kind, &query) } else { query };
         need_to_find(scopes, kind, &query)?;
         let mut page = self.server.search(kind, &query).await?;
         page.entries.retain(|entry| entry.mode != Mode::Include || scopes.allow(Right::Read, entry.resource.kind()));
@@ -214,20 +242,27 @@ impl Rest {
     }
 
     async fn history(&self, of: HistoryOf<'_>, path: &str, query: &Query) -> Result<Reply, Refusal> {
-        if let Some((name, _)) = query.parameters().find(|(name, _)| !matches!(*name, "_since" | "_count" | "_cursor"))
-        {
+        let is_known = |name: &str| matches!(name, "_since" | "_count" | "_cursor") || PARAMETERS.contains(&name);
+        if let Some((name, _)) = query.parameters().find(|(name, _)| !is_known(name)) {
             let name: String = name.chars().take(64).collect();
             return Err(bad(&format!("the parameter {name} is not known for histories")));
         }
-        let since =
-            query.get("_since").map(|text| DateTime::parse(text).ok_or_else(|| bad("_since is not an instant")));
+        // A `+` that was not percent-encoded has come as a space; no moment has one.
+        let moment = |text: &str| DateTime::parse(&text.replace(' ', "+"));
+        let since = query.get("_since").map(|text| moment(text).ok_or_else(|| bad("_since is not an instant")));
         let count = query.get("_count").map(|text| text.parse().map_err(|_| bad("_count is not a number")));
         let (since, count) = (since.transpose()?, count.transpose()?);
-        let page = if query.get("_cursor").is_some() {
+        let mut page = if query.get("_cursor").is_some() {
             self.server.follow(&PageLink(format!("{path}?{query}"))).await?
         } else {
             self.server.history(of, since.as_ref(), count).await?
         };
+        if let Some(next) = &mut page.next {
+            // The parts of resources are cut here, so the next page is told of it here.
+            for (name, value) in query.parameters().filter(|(name, _)| PARAMETERS.contains(name)) {
+                next.0.push_str(&format!("&{}", Query::new().with(name, value)));
+            }
+        }
         let own = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
         Ok(Reply::of(Resource::of(&pages::history(&page, &format!("{}/", self.base), &own))))
     }
@@ -243,14 +278,14 @@ impl Rest {
         let unless = match headers.get(IF_NONE_EXIST) {
             None => None,
             Some(value) => {
-                let text = value.to_str().ok().map(|text| text.rsplit_once('?').map_or(text, |(_, query)| query));
+                let text = value.to_str().ok().map(query_of);
                 let query = text.and_then(|text| Query::parse(text).ok());
                 let query = query.ok_or_else(|| bad("If-None-Exist is not a query"))?;
                 need_to_find(scopes, kind, &query)?;
                 Some(query)
             }
         };
-        let resource = self.resource_of(kind, headers, body).await?;
+        let resource = self.resource_of(kind, scopes, headers, body).await?;
         Ok(self.written(self.server.create(resource, unless.as_ref()).await?, headers))
     }
 
@@ -263,20 +298,14 @@ impl Rest {
         body: Body,
     ) -> Result<Reply, Refusal> {
         need(scopes, Right::Update, Some(kind))?;
-        let resource = self.resource_of(kind, headers, body).await?;
+        let resource = self.resource_of(kind, scopes, headers, body).await?;
         if resource.id().as_ref() != Some(id) {
             let issue = Issue::error(IssueType::Invalid, "the id must be the one in the address");
             let outcome = OperationOutcome::of(issue.at(format!("{kind}.id")));
             return Err(Refusal(Box::new(Reply::outcome(StatusCode::BAD_REQUEST, &outcome))));
         }
-        let version = negotiate::text(headers, &header::IF_MATCH).map(etag::read);
-        let only_new = negotiate::text(headers, &header::IF_NONE_MATCH) == Some("*");
-        let condition = match &version {
-            Some(version) => Condition::VersionIs(version),
-            None if only_new => Condition::Absent,
-            None => Condition::Always,
-        };
-        Ok(self.written(self.server.update(resource, condition).await?, headers))
+        let only = only(headers)?;
+        Ok(self.written(self.server.update(resource, only.as_condition()).await?, headers))
     }
 
     /// The answer to a write.
@@ -292,23 +321,24 @@ impl Rest {
         match Return::of(headers) {
             Return::Representation => {}
             Return::Minimal => reply.content = None,
-            Return::OperationOutcome => {
-                let text = if created { "created" } else { "up to date" };
-                let issue = Issue {
-                    severity: Some(super::resources::Severity::Information),
-                    ..Issue::error(IssueType::Informational, text)
-                };
-                reply.content = Some(Resource::of(&OperationOutcome::of(issue)));
-            }
+            Return::OperationOutcome => reply.content = Some(done(created)),
         }
         reply
     }
 
-    async fn resource_of(&self, kind: ResourceType, headers: &HeaderMap, body: Body) -> Result<Resource, Refusal> {
+    /// The resource that is to be written.
+    async fn resource_of(
+        &self,
+        kind: ResourceType,
+        scopes: &Scopes,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Resource, Refusal> {
         let resource = self.resource(headers, body).await?;
         if resource.kind() != Some(kind) {
             return Err(bad(&format!("a {kind} is required at this address")));
         }
+        need_criteria(scopes, &resource)?;
         Ok(resource)
     }
 
@@ -316,7 +346,7 @@ impl Rest {
         if !negotiate::brings_json(headers) {
             return Err(unsupported_media("application/fhir+json in UTF-8 is required"));
         }
-        let bytes = self.bytes(body).await?;
+        let bytes = self.bytes(headers, body).await?;
         if std::str::from_utf8(&bytes).is_err() {
             return Err(bad("the body is not UTF-8"));
         }
@@ -332,7 +362,11 @@ impl Rest {
         })
     }
 
-    async fn bytes(&self, body: Body) -> Result<axum::body::Bytes, Refusal> {
+    async fn bytes(&self, headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes, Refusal> {
+        if negotiate::text(headers, &header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            let refusal = unsupported_media("a body is taken as it is, not compressed");
+            return Err(refusal.with(header::ACCEPT_ENCODING, "identity"));
+        }
         let read = tokio::time::timeout(BODY_TIME, to_bytes(body, self.body_limit)).await;
         let read = read.map_err(|_| {
             Refusal::new(StatusCode::REQUEST_TIMEOUT, IssueType::Timeout, "the body took too long to arrive")
@@ -390,6 +424,36 @@ fn is_loopback(host: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// The condition of an update in its headers.
+fn only(headers: &HeaderMap) -> Result<Only, Refusal> {
+    let tags = |name| negotiate::tags(headers, &name);
+    let only = Only::of(tags(header::IF_MATCH), tags(header::IF_NONE_MATCH));
+    only.ok_or_else(|| bad("an update takes If-Match, or If-None-Match: *"))
+}
+
+/// What a write says that has no resource to say.
+fn done(created: bool) -> Resource {
+    let text = if created { "created" } else { "up to date" };
+    let severity = Some(Severity::Information);
+    let issue = Issue { severity, ..Issue::error(IssueType::Informational, text) };
+    Resource::of(&OperationOutcome::of(issue))
+}
+
+/// The query in `If-None-Exist`, which some write with the type or the whole address in front.
+fn query_of(text: &str) -> &str {
+    match text.split_once('?') {
+        Some((before, query)) if !before.contains('=') => query,
+        _ => text,
+    }
+}
+
+/// The query without the parameters that are not known, for a client that prefers that to an error
+/// (`Prefer: handling=lenient`; R4, 3.1.1.3). A modifier that is not known is an error all the same.
+fn known_only(kind: ResourceType, query: &Query) -> Query {
+    let known = query.parameters().filter(|(name, _)| repository::is_parameter(kind, name));
+    known.fold(Query::new(), |query, (name, value)| query.with(name, value))
+}
+
 fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(), Refusal> {
     if scopes.allow(right, kind) {
         return Ok(());
@@ -401,10 +465,24 @@ fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(),
 /// whoever may search everything may use it.
 fn need_to_find(scopes: &Scopes, kind: ResourceType, query: &Query) -> Result<(), Refusal> {
     need(scopes, Right::Search, Some(kind))?;
-    if query.parameters().any(|(name, _)| name.contains('.')) {
+    if query.parameters().any(|(name, _)| follows(name)) {
         need(scopes, Right::Search, None)?;
     }
     Ok(())
+}
+
+/// Whether a parameter goes from one resource to another: a chain, or one in reverse (`_has`).
+fn follows(name: &str) -> bool {
+    name.contains('.') || name.starts_with("_has:")
+}
+
+/// The criteria of a subscription are a search: its calls tell when there is something that matches.
+fn need_criteria(scopes: &Scopes, resource: &Resource) -> Result<(), Refusal> {
+    let criteria = resource.members().get("criteria").and_then(Value::as_str);
+    match criteria.filter(|_| resource.kind() == Some(ResourceType::Subscription)).and_then(repository::criteria) {
+        Some((kind, query)) => need_to_find(scopes, kind, &query),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -47,24 +47,29 @@ fn of_type(kind: ResourceType, since: &[Value], paths: &mut Map<String, Value>) 
     // Any text: what is no entity tag is not refused, it matches none (RFC 9110 sections 13.1.1 and 13.1.2); the search
     // in If-None-Exist is read as any other, and one that cannot be read is refused with 400 (R4, 3.1.0.8.1).
     let header = |name: &str| parameter(name, "header", json!({"type": "string"}));
-    let mut searches = vec![parameter("_id", "query", some_text()), count()];
-    searches.extend(R4.searches(kind).map(|(name, search)| {
+    let summary = parameter("_summary", "query", json!({"type": "string", "enum": ["true", "text", "data", "false"]}));
+    let elements = parameter("_elements", "query", some_text());
+    let mut criteria = vec![parameter("_id", "query", some_text())];
+    criteria.extend(R4.searches(kind).map(|(name, search)| {
         let schema = match search.kind {
             SearchKind::Date => json!({"type": "string", "minLength": 1, "description": "such as ge2026-01-01"}),
             _ => some_text(),
         };
         parameter(name, "query", schema)
     }));
+    let mut searches = vec![count(), summary.clone(), elements.clone()];
+    searches.extend(criteria.iter().cloned());
+    criteria.push(header("If-Match"));
     let read = ["200", "304", "400", "404"];
     let write = ["200", "201", "400", "404", "405", "412", "413", "415", "422"];
     let create = operation(&format!("create{name}"), "Make a resource", &[header("If-None-Exist")], Some(name), &write);
     let search = operation(&format!("search{name}"), "Search", &searches, None, &["200", "400"]);
     let update =
-        operation(&format!("updateWhere{name}"), "Make or change the one that matches", &searches, Some(name), &write);
+        operation(&format!("updateWhere{name}"), "Make or change the one that matches", &criteria, Some(name), &write);
     paths.insert(format!("/{name}"), json!({"get": search, "post": create, "put": update}));
     let history = operation(&format!("history{name}"), "Changes of the type", since, None, &["200", "400"]);
     paths.insert(format!("/{name}/_history"), json!({"get": history}));
-    let ids = [id.clone(), header("If-None-Match")];
+    let ids = [id.clone(), header("If-None-Match"), summary, elements];
     let puts = [id.clone(), header("If-Match")];
     paths.insert(
         format!("/{name}/{{id}}"),

@@ -42,9 +42,7 @@ pub(super) fn unsupported_media(text: &str) -> Refusal {
 
 /// A read, or 304 where the client has this version already (R4, 3.1.0.1.3).
 pub(super) fn conditional(resource: Resource, headers: &HeaderMap) -> Reply {
-    let known = negotiate::text(headers, &header::IF_NONE_MATCH).is_some_and(|tags| {
-        tags.split(',').any(|tag| tag.trim() == "*" || Some(etag::read(tag).as_str()) == resource.version())
-    });
+    let known = negotiate::tags(headers, &header::IF_NONE_MATCH).is_some_and(|tags| tags.name(resource.version()));
     let updated =
         resource.last_updated().and_then(|updated| updated.moments()).map(|moments| to_system_time(moments.start));
     let since =

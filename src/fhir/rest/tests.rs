@@ -109,6 +109,28 @@ async fn a_resource_lives_through_its_interactions() {
     changed["active"] = true.into();
     let stale = served.put(&format!("/Patient/{id}"), &[("if-match", "W/\"9\"")], &changed).await;
     assert_eq!(stale.status, 412);
+    for (headers, status) in [
+        (vec![("if-match", "W/\"9\", W/\"8\"")], 412),
+        (vec![("if-match", "")], 412),
+        (vec![("if-none-match", "*")], 412),
+        (vec![("if-none-match", "W/\"1\"")], 400),
+        (vec![("if-match", "*"), ("if-none-match", "*")], 400),
+    ] {
+        assert_eq!(served.put(&format!("/Patient/{id}"), &headers, &changed).await.status, status, "{headers:?}");
+        if headers.len() == 1 && headers[0].0 == "if-match" {
+            assert_eq!(served.put("/Patient?identifier=s|1", &headers, &changed).await.status, status, "{headers:?}");
+        }
+    }
+    assert_eq!(
+        served
+            .put("/Patient/nobody", &[("if-match", "*")], &json!({"resourceType": "Patient", "id": "nobody"}))
+            .await
+            .status,
+        412
+    );
+    let same = [("if-match", "W/\"9\""), ("if-match", "\"1\"")];
+    assert_eq!(served.put(&format!("/Patient/{id}"), &same, &read.json()).await.status, 200);
+    assert_eq!(served.put(&format!("/Patient/{id}"), &[("if-match", "*")], &read.json()).await.status, 200);
     let updated =
         served.put(&format!("/Patient/{id}"), &[("if-match", "W/\"1\""), ("prefer", "return=minimal")], &changed).await;
     assert_eq!((updated.status, updated.header("etag"), updated.text.as_str()), (200, "W/\"2\"", ""));
@@ -117,6 +139,11 @@ async fn a_resource_lives_through_its_interactions() {
     let chosen =
         served.put("/Patient/mine", &[("if-none-match", "*")], &json!({"resourceType": "Patient", "id": "mine"})).await;
     assert_eq!(chosen.status, 201);
+    let history = served.get("/Patient/mine/_history").await.json();
+    let entry = &history["entry"][0];
+    assert_eq!((&entry["request"]["method"], &entry["request"]["url"]), (&json!("PUT"), &json!("Patient/mine")));
+    assert_eq!(entry["response"]["status"], "201 Created");
+    assert_eq!(served.get("/Patient?_count=99999999999").await.status, 200);
 
     let history = served.get(&format!("/Patient/{id}/_history")).await.json();
     assert_eq!((history["total"].as_u64(), history["entry"][1]["request"]["method"].as_str()), (Some(2), Some("POST")));
@@ -228,6 +255,7 @@ async fn tokens_open_what_their_scopes_say() {
     assert_eq!((with("/Patient").await, with("/Patient/a").await), (200, 404));
     assert_eq!((with("/Task").await, with("/Task/a").await, with("/_history").await), (403, 403, 403));
     assert_eq!(with("/Communication?patient.identifier=s|1").await, 403);
+    assert_eq!(with("/Communication?_has:Task:focus:status=draft").await, 403);
     let authorised = [("authorization", bearer.as_str())];
     let task = json!({"resourceType": "Task", "status": "requested", "intent": "order"});
     assert_eq!(served.post("/Task", &authorised, &task).await.status, 201);
@@ -356,3 +384,5 @@ async fn what_may_not_be_searched_is_not_found_by_conditions() {
     let got = served.post("", &authorization, &own).await;
     assert_eq!(got.json()["entry"][0]["resource"]["inResponseTo"][0]["reference"], "Communication/c", "{}", got.text);
 }
+
+mod asked;

@@ -2,6 +2,7 @@
 
 use serde_json::{Number, Value};
 
+use super::narrative;
 use crate::fhir::{
     id,
     instant::{self, DateTime, Precision},
@@ -57,7 +58,7 @@ fn text_of(kind: &str, text: &str) -> Result<(), &'static str> {
         ),
         "time" => result(instant::is_time(text), "a time is required: hh:mm:ss"),
         "base64Binary" => result(is_base64(text), "base64 is required"),
-        "xhtml" => result(is_narrative(text), "a <div> of XHTML without scripts is required"),
+        "xhtml" => result(narrative::is_one(text), "a <div> of XHTML without scripts is required"),
         _ => result(is_string(text), "a text without control characters, of at most 1 MiB, is required"),
     }
 }
@@ -104,13 +105,6 @@ fn is_base64(text: &str) -> bool {
         }
     }
     padding <= 2 && letters > 0 && (letters + padding).is_multiple_of(4)
-}
-
-/// The outside of a narrative, and that nothing in it is active (txt-1, R4 2.4.0.2).
-fn is_narrative(text: &str) -> bool {
-    let small = text.trim().to_ascii_lowercase();
-    let forbidden = ["<script", "<iframe", "<object", "<embed", "<form", "<!doctype", "<!entity", "javascript:"];
-    small.starts_with("<div") && small.ends_with("</div>") && !forbidden.iter().any(|active| small.contains(active))
 }
 
 #[cfg(test)]

@@ -161,6 +161,26 @@ fn settle(kind: &str, members: &mut Map<String, Value>) {
         "Quantity" | "Age" | "Count" | "Distance" | "Duration" => {
             members.shift_remove("code");
         }
+        "AuditEvent.entity" | "Bundle.entry" => {
+            for name in ["query", "_query", "fullUrl"] {
+                members.shift_remove(name);
+            }
+        }
+        "CareTeam.participant" => {
+            members.shift_remove("onBehalfOf");
+        }
+        "Organization" => {
+            members.insert("name".to_owned(), "made up".into());
+            for name in ["telecom", "address"] {
+                members.shift_remove(name);
+            }
+        }
+        "Patient.contact" => {
+            members.insert("address".to_owned(), json!({"text": "made up"}));
+        }
+        "Task" => {
+            members.shift_remove("lastModified");
+        }
         _ => {}
     }
 }

@@ -1,19 +1,21 @@
 //! Strict validation: is this JSON the R4 resource that it says it is? (R4, 2.6.2 JSON; 2.24 data types.)
 //!
 //! Every element is checked against the definitions, data types included: unknown members, cardinalities, types,
-//! formats, required codes, targets of references, and the invariants that R4 has for data types. What is wrong is
+//! formats, required codes, targets of references, narratives, and the invariants that R4 has for data types and for the
+//! resource types of the mapping. What is wrong is
 //! named by its FHIRPath and never by its value, because a value could be patient data.
 
 mod formats;
 mod invariants;
+mod narrative;
 mod others;
+mod references;
 
 use serde_json::{Map, Value};
 
 use super::{
     definitions::{Kind, Member, R4, Structure},
-    id::Key,
-    resources::{Issue, IssueType, OperationOutcome, Resource},
+    resources::{BundleType, Issue, IssueType, OperationOutcome, Resource},
 };
 
 /// At most so many issues are reported; a broken resource of any size gets a short answer.
@@ -24,7 +26,10 @@ const MOST_ISSUES: usize = 50;
 /// # Errors
 /// An outcome with everything that is wrong, up to a limit.
 pub fn validate(resource: &Resource) -> Result<(), Box<OperationOutcome>> {
-    let mut validator = Validator { issues: Vec::new(), contained: contained_ids(resource.members()) };
+    let is_transaction = resource.type_name() == "Bundle"
+        && resource.members().get("type").and_then(Value::as_str) == Some(BundleType::Transaction.as_str());
+    let contained = contained_ids(resource.members());
+    let mut validator = Validator { issues: Vec::new(), contained, is_transaction };
     validator.resource(resource.type_name(), resource.members(), false);
     if validator.issues.is_empty() {
         return Ok(());
@@ -37,6 +42,8 @@ struct Validator {
     issues: Vec<Issue>,
     /// The ids that `#…` may refer to.
     contained: Vec<String>,
+    /// Whether references may be conditional.
+    is_transaction: bool,
 }
 
 fn contained_ids(members: &Map<String, Value>) -> Vec<String> {
@@ -66,6 +73,8 @@ impl Validator {
         match R4.structure(name) {
             Some(structure) if !name.contains('.') && structure.member("implicitRules").is_some() => {
                 self.object(path, structure, members, true);
+                let issues = &mut self.issues;
+                invariants::element(name, members, &mut |text| issues.push(invariant(path, text)));
                 if is_contained {
                     invariants::contained(members, &mut |text| self.issues.push(invariant(path, text)));
                 }
@@ -237,16 +246,8 @@ impl Validator {
             if !id.is_empty() && !self.contained.iter().any(|found| found == id) {
                 self.issue(IssueType::Invariant, &at, "ref-1: there is no contained resource with this id");
             }
-        } else if !formats::is_uri(reference) || !(reference.contains('/') || reference.contains(':')) {
-            // A bare query (conditional reference) has a `?`, so a `/` is not needed.
-            if !(formats::is_uri(reference) && reference.contains('?')) {
-                self.issue(IssueType::Value, &at, "not a reference such as Patient/1, a URL, urn:uuid:… or #id");
-            }
-        } else if let Some(key) = Key::parse(reference)
-            && !targets.is_empty()
-            && !targets.iter().any(|target| target == key.kind.as_str())
-        {
-            self.issue(IssueType::Value, &at, format!("must refer to one of {}", targets.join(", ")));
+        } else if let Err(text) = references::check(reference, targets, self.is_transaction) {
+            self.issue(IssueType::Value, &at, text);
         }
     }
 }

@@ -79,6 +79,43 @@ fn primitive_extensions_may_stand_for_values() {
 }
 
 #[test]
+fn the_invariants_of_resources_hold() {
+    for (resource, broken) in [
+        (json!({"resourceType": "Organization", "active": true}), "Organization [invariant] org-1"),
+        (
+            json!({"resourceType": "Organization", "name": "x", "telecom": [{"system": "phone", "use": "home"}]}),
+            "Organization [invariant] org-2",
+        ),
+        (
+            json!({"resourceType": "Organization", "name": "x", "address": [{"use": "home"}]}),
+            "Organization [invariant] org-3",
+        ),
+        (json!({"resourceType": "Patient", "contact": [{"gender": "male"}]}), "Patient.contact[0] [invariant] pat-1"),
+        (
+            json!({"resourceType": "CareTeam", "participant": [{
+                "member": {"reference": "Patient/p"}, "onBehalfOf": {"reference": "Organization/o"}}]}),
+            "CareTeam.participant[0] [invariant] ctm-1",
+        ),
+        (
+            json!({"resourceType": "Task", "status": "draft", "intent": "order", "authoredOn": "2026-02",
+                "lastModified": "2026-01-31"}),
+            "Task [invariant] inv-1",
+        ),
+    ] {
+        let issues = outcome(resource);
+        assert!(issues.len() == 1 && issues[0].starts_with(broken), "{issues:?}");
+    }
+    for right in [
+        // What nothing refers to (dom-3) is taken: messages of the field hold a Provenance so.
+        json!({"resourceType": "Task", "status": "draft", "intent": "order",
+            "contained": [{"resourceType": "Provenance", "id": "v"}]}),
+        json!({"resourceType": "Organization", "identifier": [{"system": "s", "value": "1"}]}),
+    ] {
+        assert_eq!(outcome(right), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn values_are_never_repeated() {
     let issues = outcome(json!({
         "resourceType": "Patient",

@@ -97,6 +97,17 @@ impl Connection {
         at.saturating_add(i64::try_from(begin.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
 
+    /// Carries out `work` and undoes whatever it wrote; gives what it found.
+    ///
+    /// # Errors
+    /// Those of `work`, and what the database says.
+    pub fn rehearse<T, E: From<DatabaseError>>(&self, work: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
+        self.batch("SAVEPOINT rehearsal")?;
+        let done = work(self);
+        self.batch("ROLLBACK TO SAVEPOINT rehearsal; RELEASE SAVEPOINT rehearsal")?;
+        done
+    }
+
     /// Statements without values.
     pub(super) fn batch(&self, sql: &str) -> Result<(), DatabaseError> {
         match &self.kind {
