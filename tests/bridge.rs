@@ -20,6 +20,8 @@ mod elsewhere;
 mod forgetful;
 #[path = "bridge/halves.rs"]
 mod halves;
+#[path = "bridge/invitations.rs"]
+mod invitations;
 #[path = "bridge/joining.rs"]
 mod joining;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]

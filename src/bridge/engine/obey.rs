@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Done, Engine, Trouble, event_id, feed, gaps, named,
     notices::{Known, Notice},
-    room_id, work,
+    reach, room_id, work,
 };
 use crate::{
     bridge::{
@@ -341,7 +341,8 @@ fn lane(room: &RoomId) -> String {
 /// All lanes of a room and of what it stands for.
 fn lanes_of(room: &RoomId, place: Option<&str>) -> Vec<String> {
     let own = [room.to_string(), lane(room), format!("gap {room}"), format!("patrol {room}")];
-    let of_place = place.into_iter().flat_map(|place| [place.to_owned(), named::participants_lane(place)]);
+    let of_place =
+        place.into_iter().flat_map(|place| [place.to_owned(), named::participants_lane(place), reach::lane(place)]);
     own.into_iter().chain(of_place).collect()
 }
 
