@@ -129,9 +129,12 @@ impl Engine {
             if is_news(member) {
                 continue;
             }
-            // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
-            let Some(person) = self.person_of(member.user_id.as_str()).await? else { continue };
-            if !roster.values().any(|seat| seat.person == person) {
+            let has_no_part = match self.person_of(member.user_id.as_str()).await? {
+                Some(person) => !roster.values().any(|seat| seat.person == person),
+                // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
+                None => self.is_former(&member.user_id).await?,
+            };
+            if has_no_part {
                 bot.kick(room, &member.user_id, Some(NO_LONGER)).await?;
             }
         }
