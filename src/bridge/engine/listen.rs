@@ -5,7 +5,7 @@ use ruma::{OwnedMxcUri, RoomId};
 use serde_json::Value;
 use tracing::info;
 
-use super::{Done, Engine, Trouble, marks::NewMessage, notices::Notice, room_id, work};
+use super::{Done, Engine, Trouble, event_id, marks::NewMessage, notices::Notice, room_id, work};
 use crate::{
     bridge::{
         identity::{Instance, Kind},
@@ -140,7 +140,11 @@ impl Engine {
     /// Somebody edited what they said: the next version of the Communication.
     async fn amend(&self, outline: &Outline, of: &str, said: Said) -> Done {
         let Some((original, communication, version)) = self.spoken(outline, of).await? else { return Ok(Vec::new()) };
-        // An edit is its author's alone (Matrix specification, "Validity of replacement events").
+        // An edit is of a message, and its author's alone (Matrix specification, "Validity of replacement events").
+        if original.role != Role::Message {
+            info!("an edit of what is no message is ignored, as clients do");
+            return Ok(Vec::new());
+        }
         if !self.is_author(outline, &communication).await? {
             info!("an edit by somebody else is ignored");
             return Ok(Vec::new());
@@ -158,11 +162,41 @@ impl Engine {
     /// Somebody withdrew a message: it was a mistake.
     async fn strike_out(&self, outline: &Outline, of: &str) -> Done {
         let Some((original, communication, version)) = self.spoken(outline, of).await? else { return Ok(Vec::new()) };
-        if original.role != Role::Message {
-            return Ok(Vec::new());
+        match (original.role, original.origin) {
+            (Role::Message, _) => {}
+            (Role::Edit, Origin::Matrix) => return self.take_back(outline, &original, communication, &version).await,
+            _ => return Ok(Vec::new()),
         }
         let struck = Communication { status: Some(EventStatus::EnteredInError), ..communication };
         let written = self.write(&struck, &version).await?;
+        Ok(links_of(outline, original, Role::Redaction, digest_of(&written)?))
+    }
+
+    /// Somebody withdrew an edit: their message says again what it said before.
+    async fn take_back(
+        &self,
+        outline: &Outline,
+        edit: &MessageLink,
+        communication: Communication,
+        version: &str,
+    ) -> Done {
+        let mut links = self.store.messages_of(&edit.resource).await?;
+        links.retain(|link| link.room_id == edit.room_id && link.role != Role::Redaction);
+        let Some(original) = links.iter().find(|link| link.role == Role::Message).cloned() else {
+            return Ok(Vec::new());
+        };
+        let mut standing = None;
+        // The newest edit that was not withdrawn, else the message itself.
+        for link in links.iter().rev() {
+            let event = self.homeserver.bot().event(&outline.room_id, &event_id(&link.event_id)?).await?;
+            standing = event.as_ref().and_then(said_by);
+            if standing.is_some() {
+                break;
+            }
+        }
+        let Some(said) = standing else { return Ok(Vec::new()) };
+        let (payload, _) = self.payload_of(said).await?;
+        let written = self.write(&Communication { payload, ..communication }, version).await?;
         Ok(links_of(outline, original, Role::Redaction, digest_of(&written)?))
     }
 
@@ -298,6 +332,15 @@ impl Engine {
     /// Whether a room id is one of ours, as a typed id.
     pub(super) fn linked_room(&self, link: &RoomLink) -> Result<ruma::OwnedRoomId, Trouble> {
         room_id(&link.room_id)
+    }
+}
+
+/// What a message or an edit says, unless it was withdrawn.
+fn said_by(event: &Event) -> Option<Said> {
+    let outline = event.outline().ok().filter(|outline| !outline.is_redacted())?;
+    match message::read(&outline.kind, &event.content().ok()?, false, None) {
+        Incoming::Message { said, .. } | Incoming::Edit { said, .. } => Some(said),
+        _ => None,
     }
 }
 

@@ -207,6 +207,50 @@ fn what_cannot_be_carried_is_said_to_be_missing() {
 }
 
 #[test]
+fn an_answer_in_a_thread_answers_its_beginning_unless_it_names_another() {
+    let answered = |relation: Value| {
+        let content = json!({ "msgtype": "m.text", "body": "Ja.", "m.relates_to": relation });
+        match message::read("m.room.message", &content, false, None) {
+            Incoming::Message { reply_to, .. } => reply_to,
+            other => panic!("{other:?}"),
+        }
+    };
+    let thread = |rest: Value| {
+        let mut relation = json!({ "rel_type": "m.thread", "event_id": "$root" });
+        relation.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        answered(relation)
+    };
+    let reply = json!({ "event_id": "$last" });
+    assert_eq!(thread(json!({})).as_deref(), Some("$root"));
+    assert_eq!(thread(json!({ "m.in_reply_to": reply, "is_falling_back": true })).as_deref(), Some("$root"));
+    assert_eq!(thread(json!({ "m.in_reply_to": reply, "is_falling_back": false })).as_deref(), Some("$last"));
+    assert_eq!(answered(json!({ "m.in_reply_to": reply })).as_deref(), Some("$last"));
+    assert_eq!(answered(json!({ "rel_type": "m.reference", "event_id": "$root" })), None);
+}
+
+#[test]
+fn an_edit_without_new_words_is_none() {
+    let edit =
+        json!({ "msgtype": "m.text", "body": "* Ja.", "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } });
+    assert_eq!(message::read("m.room.message", &edit, false, None), Incoming::Nothing);
+}
+
+#[test]
+fn the_question_of_a_poll_is_read_in_every_form() {
+    for question in [
+        json!({ "body": "Wanneer?" }),
+        json!({ "m.text": [{ "body": "Wanneer?" }] }),
+        json!({ "m.text": "Wanneer?" }),
+        json!({ "org.matrix.msc1767.text": "Wanneer?" }),
+    ] {
+        let Said::Missing { instead, .. } = said("m.poll.start", json!({ "m.poll": { "question": question } })) else {
+            panic!("{question}")
+        };
+        assert_eq!(instead.content_string.as_deref(), Some("[a poll] Wanneer?"), "{question}");
+    }
+}
+
+#[test]
 fn a_file_goes_up_with_its_type_and_a_long_text_as_a_file() {
     let file = json!({"contentAttachment": {"contentType": "image/png", "title": "wond.png", "data": "aGFs\nbG8="}});
     let file: Payload = serde_json::from_value(file).unwrap();
