@@ -14,6 +14,8 @@ mod chats;
 mod crash;
 #[path = "bridge/directory.rs"]
 mod directory;
+#[path = "bridge/edits.rs"]
+mod edits;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
 #[path = "bridge/forgetful.rs"]

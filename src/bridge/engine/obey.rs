@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use super::{
     Done, Engine, Trouble, event_id, feed, gaps, named,
     notices::{Known, Notice},
-    reach, room_id, work,
+    reach, room_id,
+    say::AFTER_OTHERS,
+    work,
 };
 use crate::{
     bridge::{
@@ -39,8 +41,6 @@ pub(super) const STALE: i64 = 24 * 3_600_000;
 const CHAT: Duration = Duration::from_secs(60);
 /// Rooms of which that is remembered.
 const CHATS: usize = 10_000;
-/// How long an order waits for what stands before it.
-const AFTER_OTHERS: Duration = Duration::from_millis(500);
 /// Members that `who` lists.
 const LISTED: usize = 50;
 /// Parked work that `retry` puts back at once.

@@ -1,6 +1,6 @@
 //! Payloads as events in a room: sent once, edited, withdrawn, and found again when it is not certain that they were.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId, RoomId};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::{
     bridge::{
         identity::Instance,
         mapping::message::{self, Mark, Visibility},
-        store::{Change, MessageLink, Origin, Role},
+        store::{Change, MessageLink, Origin, Role, Side},
     },
     fhir::resources::{Communication, Payload, Resource},
     matrix::{
@@ -25,6 +25,8 @@ use crate::{
 const SEARCHED_PAGES: usize = 50;
 /// Events on a page.
 const PAGE: u32 = 100;
+/// How long work waits for what stands before it in another lane.
+pub(super) const AFTER_OTHERS: Duration = Duration::from_millis(500);
 
 /// What is to be said in a room.
 pub(super) struct Saying<'a> {
@@ -207,7 +209,7 @@ impl Engine {
     ) -> Done {
         let visibility = message::visibility(communication.status.as_ref());
         let digest = message::digest(&communication.payload, visibility);
-        if digest == original.digest {
+        if digest == original.digest || !self.is_news_of_fhir(room, resource).await? {
             return Ok(Vec::new());
         }
         let version = resource.version().unwrap_or("1");
@@ -225,6 +227,24 @@ impl Engine {
                 Ok(vec![notice.once()?, Change::LinkMessage(stands)])
             }
         }
+    }
+
+    /// Whether FHIR itself says this of what a person said: a newest version that no event of theirs is on its way to.
+    ///
+    /// Somebody may edit or withdraw what they said before the bridge has looked at what it wrote of it; an earlier
+    /// version is no news then, and must not be said again.
+    async fn is_news_of_fhir(&self, room: &RoomId, resource: &Resource) -> Result<bool, Trouble> {
+        let Some(key) = resource.key() else { return Ok(false) };
+        let newest = self.fhir.read(key.kind, &key.id).await?;
+        if newest.version() != resource.version() {
+            // The newest one comes by itself.
+            return Ok(false);
+        }
+        if !self.store.head(Side::Fhir, room.as_str(), 1).await?.is_empty() {
+            let reason = "what was said in the room is written down first".to_owned();
+            return Err(Trouble::Busy { reason, retry_after: Some(AFTER_OTHERS) });
+        }
+        Ok(true)
     }
 
     async fn intent_of(&self, sender: Option<&Instance>) -> Result<Intent, Trouble> {
