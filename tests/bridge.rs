@@ -4,6 +4,8 @@
 
 #[path = "bridge/attendance.rs"]
 mod attendance;
+#[path = "bridge/between.rs"]
+mod between;
 #[path = "bridge/bot.rs"]
 mod bot;
 #[path = "bridge/campaign.rs"]
