@@ -49,6 +49,8 @@ mod pruning;
 mod refusals;
 #[path = "bridge/replicas.rs"]
 mod replicas;
+#[path = "bridge/roles.rs"]
+mod roles;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -64,7 +64,7 @@ impl Engine {
     ) -> Done {
         let event_id = outline.event_id.as_str();
         let (payload, missing) = self.payload_of(said).await?;
-        let person = self.person_of(outline.sender.as_str()).await?.map(|person| person.to_string());
+        let person = self.person_in(request, outline.sender.as_str()).await?.map(|person| person.to_string());
         let display_name = match person {
             Some(_) => None,
             None => self.display_name(outline).await?,
@@ -228,12 +228,15 @@ impl Engine {
     }
 
     async fn is_author(&self, outline: &Outline, communication: &Communication) -> Result<bool, Trouble> {
-        let person = self.person_of(outline.sender.as_str()).await?.map(|person| person.to_string());
-        let sender = message::sender(person.as_deref(), outline.sender.as_str(), None);
         let Some(author) = &communication.sender else { return Ok(false) };
-        let same_identifier = author.identifier.is_some() && author.identifier == sender.identifier;
-        let same_reference = author.reference.is_some() && author.reference == sender.reference;
-        Ok(same_identifier || same_reference)
+        let persons = self.persons_of(outline.sender.as_str()).await?;
+        let names = persons.iter().map(|person| Some(person.to_string())).chain([None]);
+        Ok(names.into_iter().any(|person| {
+            let sender = message::sender(person.as_deref(), outline.sender.as_str(), None);
+            let same_identifier = author.identifier.is_some() && author.identifier == sender.identifier;
+            let same_reference = author.reference.is_some() && author.reference == sender.reference;
+            same_identifier || same_reference
+        }))
     }
 
     /// What was said as payloads, and what of it is missing.
@@ -311,7 +314,7 @@ impl Engine {
     /// The team in whose space a room stands, if its maker belongs there: room and space must name each other, or the
     /// room its space.
     async fn team_around(&self, room: &RoomId, by: &str) -> Result<Option<(Instance, Instance)>, Trouble> {
-        let Some(person) = self.person_of(by).await? else { return Ok(None) };
+        let persons = self.persons_of(by).await?;
         let state = self.homeserver.bot().all_state(room).await?;
         for event in &state {
             let Ok(outline) = event.outline() else { continue };
@@ -322,8 +325,9 @@ impl Engine {
             let Ok(team) = Instance::parse(&link.place) else { continue };
             let Some(resource) = self.resource_of(&team).await? else { continue };
             let members = thread::members(&self.team_in(&resource).await?, &[], crate::bridge::store::now());
-            if members.iter().any(|member| member.person == person) {
-                return Ok(Some((team, person)));
+            let maker = persons.iter().find(|person| members.iter().any(|member| member.person == **person));
+            if let Some(maker) = maker {
+                return Ok(Some((team, maker.clone())));
             }
         }
         Ok(None)

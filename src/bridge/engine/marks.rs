@@ -66,7 +66,7 @@ impl Engine {
         let Some(message) = self.message_at(&read).await? else { return Ok(Vec::new()) };
         let Some(place) = self.store.place_of(&message.room_id).await? else { return Ok(Vec::new()) };
         let Ok(request) = Instance::parse(&place.place) else { return Ok(Vec::new()) };
-        let person = self.person_of(&read.user_id).await?;
+        let person = self.person_in(&request, &read.user_id).await?;
         let mut changes = Vec::new();
         if let Some(person) = person.as_ref().filter(|_| self.settings.tasks)
             && !self.has_newer(&request, person, &message).await?

@@ -191,14 +191,11 @@ impl Engine {
             None => {}
         }
         // Whether it is there is not for everybody to know.
-        let person = self.person_of(asker.user.as_str()).await?;
+        let persons = self.persons_of(asker.user.as_str()).await?;
         let Some(resource) = self.resource_of(place).await? else {
-            return say(if person.is_some() { Word::BotMissing } else { Word::BotNoRight });
+            return say(if persons.is_empty() { Word::BotNoRight } else { Word::BotMissing });
         };
-        let level = match &person {
-            Some(person) => self.level_in(&resource, place, person).await?,
-            None => None,
-        };
+        let level = self.level_in(&resource, place, &persons).await?;
         if level.is_none_or(|level| level < power::PRACTITIONER) {
             return say(Word::BotNoRight);
         }
@@ -224,13 +221,18 @@ impl Engine {
         Ok(Outcome { changes, text: command.say_word(Word::BotLinked, place) })
     }
 
-    /// The level that FHIR gives somebody in a team or conversation.
-    async fn level_in(&self, resource: &Resource, place: &Instance, person: &Instance) -> Result<Option<i64>, Trouble> {
+    /// The level that FHIR gives somebody in a team or conversation, in whichever of their roles.
+    async fn level_in(
+        &self,
+        resource: &Resource,
+        place: &Instance,
+        persons: &[Instance],
+    ) -> Result<Option<i64>, Trouble> {
         let members = match place.kind() {
             Kind::CareTeam => thread::members(&self.team_in(resource).await?, &self.settings.lead_roles, now()),
             _ => self.circle(&resource.to()?).await?.members,
         };
-        Ok(members.into_iter().find(|member| member.person == *person).map(|member| member.level))
+        Ok(members.into_iter().filter(|member| persons.contains(&member.person)).map(|member| member.level).max())
     }
 
     /// Has the resource name its room where people rule it: then the bridge leaves members and levels to them. Where

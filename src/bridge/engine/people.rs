@@ -248,6 +248,30 @@ impl Engine {
         Ok(reference.and_then(|reference| Instance::parse(&reference).ok()))
     }
 
+    /// Everybody that a user is: one person, or a professional in several roles.
+    pub(super) async fn persons_of(&self, user: &str) -> Result<Vec<Instance>, Trouble> {
+        if let Some(person) = self.names.person_of(user) {
+            return Ok(vec![person]);
+        }
+        let references = self.store.persons_of(user).await?;
+        Ok(references.iter().filter_map(|reference| Instance::parse(reference).ok()).collect())
+    }
+
+    /// The person that a user is in a conversation: of several the one who takes part in it.
+    pub(super) async fn person_in(&self, request: &Instance, user: &str) -> Result<Option<Instance>, Trouble> {
+        let mut persons = self.persons_of(user).await?;
+        if persons.len() > 1
+            && let Some(resource) = self.resource_of(request).await?
+        {
+            let members = self.circle(&resource.to()?).await?.members;
+            let takes_part = |person: &Instance| members.iter().any(|member| member.person == *person);
+            if let Some(present) = persons.iter().position(takes_part) {
+                return Ok(Some(persons.swap_remove(present)));
+            }
+        }
+        Ok(persons.into_iter().next())
+    }
+
     /// Work that looks at a team or conversation again.
     pub(super) fn look_again(&self, place: &Resource) -> Result<Option<Change>, Trouble> {
         let Some(key) = place.key() else { return Ok(None) };

@@ -129,10 +129,12 @@ impl Engine {
             if is_news(member) {
                 continue;
             }
-            let has_no_part = match self.person_of(member.user_id.as_str()).await? {
-                Some(person) => !roster.values().any(|seat| seat.person == person),
+            let persons = self.persons_of(member.user_id.as_str()).await?;
+            let has_no_part = if persons.is_empty() {
                 // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
-                None => self.is_former(&member.user_id).await?,
+                self.is_former(&member.user_id).await?
+            } else {
+                !roster.values().any(|seat| persons.contains(&seat.person))
             };
             if has_no_part {
                 bot.kick(room, &member.user_id, Some(NO_LONGER)).await?;
