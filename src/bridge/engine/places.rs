@@ -155,6 +155,9 @@ impl Engine {
         let missing = self.seat(&room, &roster, levels, context, None).await?;
         let mut changes = said?;
         changes.extend(self.reach_later(&place, missing).await?);
+        if openness == Openness::Open {
+            changes.extend(self.say_what_was_shut_out(&place).await?);
+        }
         changes.extend(self.remark(&place, &unknown).await?);
         Ok(changes)
     }
