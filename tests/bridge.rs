@@ -20,6 +20,8 @@ mod directory;
 mod edits;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/extremes.rs"]
+mod extremes;
 #[path = "bridge/forgetful.rs"]
 mod forgetful;
 #[path = "bridge/halves.rs"]

@@ -235,7 +235,7 @@ impl Engine {
         match person.kind() {
             // A member's name is room state; a patient's must not be there.
             Kind::Patient => self.settings.patient_label.clone(),
-            kind => name.unwrap_or_else(|| kind.name().to_owned()),
+            kind => name.as_deref().and_then(person::display_name).unwrap_or_else(|| kind.name().to_owned()),
         }
     }
 

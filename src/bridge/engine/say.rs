@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId, RoomId};
 use serde_json::Value;
+use tracing::warn;
 
 use super::{Done, Engine, Trouble, event_id, notices::Notice, traces};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     },
     fhir::resources::{Communication, Payload, Resource},
     matrix::{
-        Event, Intent,
+        self, Event, Intent,
         intent::{Direction, Format, Outgoing, content},
         media::Upload,
         transaction::Outline,
@@ -25,6 +26,8 @@ use crate::{
 const SEARCHED_PAGES: usize = 50;
 /// Events on a page.
 const PAGE: u32 = 100;
+/// Longest part of a correction that is told in the room, in characters; the rest stands on record.
+const LONGEST_CORRECTION: usize = 4000;
 /// How long work waits for what stands before it in another lane.
 pub(super) const AFTER_OTHERS: Duration = Duration::from_millis(500);
 
@@ -220,7 +223,8 @@ impl Engine {
             Visibility::Hidden => Ok(Vec::new()),
             Visibility::Shown => {
                 let texts = communication.payload.iter().filter_map(|payload| payload.content_string.as_deref());
-                let text = format!("Gewijzigd in het dossier: {}", texts.collect::<Vec<_>>().join("\n"));
+                let texts = message::shortened(&texts.collect::<Vec<_>>().join("\n"), LONGEST_CORRECTION);
+                let text = format!("Gewijzigd in het dossier: {texts}");
                 let key = format!("correction {} {version}", original.resource);
                 let notice = Notice::about(room, &original.event_id, &key, text);
                 let stands = MessageLink { digest, ..original.clone() };
@@ -257,9 +261,16 @@ impl Engine {
     async fn content_of(&self, intent: &Intent, outgoing: message::Outgoing) -> Result<Value, Trouble> {
         let mut content = outgoing.content;
         if let Some(file) = outgoing.upload {
-            let upload = Upload::new(file.content_type, file.bytes).named(file.name);
-            let uri = intent.upload(upload).await?;
-            content.insert("url".to_owned(), uri.as_str().into());
+            let upload = Upload::new(file.content_type, file.bytes).named(file.name.clone());
+            match intent.upload(upload).await {
+                Ok(uri) => drop(content.insert("url".to_owned(), uri.as_str().into())),
+                // It will never be; those in the room should know, and what stands beside it is not to wait.
+                Err(error @ (matrix::Error::TooLarge { .. } | matrix::Error::Disguised { .. })) => {
+                    warn!(%error, "a file is not passed on; the room is told");
+                    content = message::not_passed_on(&file.name, &error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(Value::Object(content))
     }

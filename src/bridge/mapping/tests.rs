@@ -229,6 +229,32 @@ fn an_answer_in_a_thread_answers_its_beginning_unless_it_names_another() {
 }
 
 #[test]
+fn a_name_is_shown_without_what_turns_or_breaks_the_line() {
+    let shown = |name: &str| person::display_name(name);
+    assert_eq!(shown("  Anna\tde\r\nArts ").as_deref(), Some("Anna de Arts"));
+    assert_eq!(shown("Kees \u{202e}toorG\u{2069}").as_deref(), Some("Kees toorG"));
+    assert_eq!(shown("\u{5e9}\u{5dc}\u{200f}").as_deref(), Some("\u{5e9}\u{5dc}\u{200f}"));
+    assert_eq!(shown(&"é".repeat(300)).map(|name| name.chars().count()), Some(200));
+    assert_eq!(shown("\u{202e} \0"), None);
+}
+
+#[test]
+fn no_event_is_larger_than_a_homeserver_takes() {
+    let long = |text: String| message::text_payload(&text, None);
+    for payload in [
+        long("\"".repeat(20_000)),
+        long("\u{1}".repeat(20_000)),
+        long("a".repeat(100_000)),
+        serde_json::from_value(json!({ "contentAttachment": { "title": "\u{1}".repeat(70_000), "data": "aA==" } }))
+            .unwrap(),
+    ] {
+        let outgoing = message::outgoing(&[payload]).remove(0);
+        // An edit holds it twice.
+        assert!(2 * Value::Object(outgoing.content).to_string().len() < 60_000);
+    }
+}
+
+#[test]
 fn an_edit_without_new_words_is_none() {
     let edit =
         json!({ "msgtype": "m.text", "body": "* Ja.", "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } });
