@@ -33,6 +33,8 @@ mod joining;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;
+#[path = "bridge/leads.rs"]
+mod leads;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
 #[path = "bridge/moving.rs"]

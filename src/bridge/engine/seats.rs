@@ -153,8 +153,10 @@ impl Engine {
         let mut users: BTreeMap<OwnedUserId, i64> =
             roster.iter().map(|(user, seat)| (user.clone(), seat.level)).collect();
         if authority.creators.is_empty() {
-            // Before room version 12 the bridge's own level is one among others.
-            users.insert(self.homeserver.bot_id().to_owned(), power::LEAD);
+            // Before room version 12 the bridge's own level is one among others. It keeps the one above all others that
+            // it made the room with: who stands as high as it could never be put lower, nor sent out.
+            let bot = self.homeserver.bot_id();
+            users.insert(bot.to_owned(), authority.levels.of(bot).max(power::LEAD));
         }
         users.retain(|user, _| !authority.creators.contains(user));
         let wanted = levels(users);
