@@ -4,6 +4,8 @@
 
 #[path = "bridge/attendance.rs"]
 mod attendance;
+#[path = "bridge/between.rs"]
+mod between;
 #[path = "bridge/bot.rs"]
 mod bot;
 #[path = "bridge/campaign.rs"]
@@ -14,17 +16,25 @@ mod chats;
 mod crash;
 #[path = "bridge/directory.rs"]
 mod directory;
+#[path = "bridge/edits.rs"]
+mod edits;
 #[path = "bridge/elsewhere.rs"]
 mod elsewhere;
+#[path = "bridge/extremes.rs"]
+mod extremes;
 #[path = "bridge/forgetful.rs"]
 mod forgetful;
 #[path = "bridge/halves.rs"]
 mod halves;
+#[path = "bridge/invitations.rs"]
+mod invitations;
 #[path = "bridge/joining.rs"]
 mod joining;
 #[allow(dead_code, reason = "the tests of the lab need more of it")]
 #[path = "federation/lab.rs"]
 mod lab;
+#[path = "bridge/leads.rs"]
+mod leads;
 #[path = "bridge/mishaps.rs"]
 mod mishaps;
 #[path = "bridge/moving.rs"]
@@ -43,6 +53,8 @@ mod pruning;
 mod refusals;
 #[path = "bridge/replicas.rs"]
 mod replicas;
+#[path = "bridge/roles.rs"]
+mod roles;
 #[path = "bridge/scenario.rs"]
 mod scenario;
 #[path = "bridge/traces.rs"]

@@ -8,7 +8,6 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
     extract::{Request, State},
     http::{Method, StatusCode},
     response::{IntoResponse as _, Response},
@@ -17,6 +16,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::{
+    between,
     scenario::{begin, communication},
     world::{Person, World, free_ports, until},
 };
@@ -33,38 +33,24 @@ impl Forgetful {
     /// Answers on a port for as long as the test runs.
     async fn before(world: &World, port: u16) {
         let between = Arc::new(Self { http: world.http.clone(), homeserver: world.base(), sent: Mutex::default() });
-        let routes = Router::new().fallback(pass_on).with_state(between);
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        between::serve(port, Router::new().fallback(pass_on).with_state(between)).await;
     }
 }
 
 /// Passes a call on. What sends an event gets a transaction id that was never seen, and the first answer is lost.
 async fn pass_on(State(between): State<Arc<Forgetful>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path().to_owned();
-    let sends = parts.method == Method::PUT && (path.contains("/send/") || path.contains("/redact/"));
+    let path = request.uri().path().to_owned();
+    let sends = request.method() == Method::PUT && (path.contains("/send/") || path.contains("/redact/"));
     let (new_id, is_first) = {
         let mut sent = between.sent.lock().unwrap();
         (if sends { format!("-{}", sent.len()) } else { String::new() }, sends && sent.insert(path.clone()))
     };
-    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let mut call = between.http.request(parts.method, format!("{}{path}{new_id}{query}", between.homeserver));
-    for name in ["authorization", "content-type"] {
-        call = parts.headers.get(name).into_iter().fold(call, |call, value| call.header(name, value));
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = format!("{path}{new_id}{query}");
+    match between::pass_on(&between.http, &between.homeserver, &path, request).await {
+        Some(answer) if !(is_first && answer.status().is_success()) => answer,
+        _ => StatusCode::BAD_GATEWAY.into_response(),
     }
-    let Ok(answer) = call.body(to_bytes(body, usize::MAX).await.unwrap()).send().await else {
-        return StatusCode::BAD_GATEWAY.into_response();
-    };
-    let status = answer.status();
-    if is_first && status.is_success() {
-        return StatusCode::BAD_GATEWAY.into_response();
-    }
-    let kind = answer.headers().get("content-type").cloned();
-    let mut passed = Response::new(Body::from(answer.bytes().await.unwrap()));
-    *passed.status_mut() = status;
-    passed.headers_mut().extend(kind.map(|kind| (axum::http::header::CONTENT_TYPE, kind)));
-    passed
 }
 
 /// What was said in a room, by whoever said it, and what was withdrawn.

@@ -34,6 +34,8 @@ pub(crate) struct World {
     admin_port: u16,
     /// Whether the homeserver loads the registration when it starts.
     pub(crate) knows_bridge: bool,
+    /// The version of rooms that the homeserver makes, where it is not the newest.
+    pub(crate) room_version: Option<&'static str>,
     /// Further settings of the bridge, as environment variables.
     pub(crate) settings: Vec<(&'static str, String)>,
     homeserver: Option<Child>,
@@ -86,6 +88,7 @@ impl World {
             bridge_port,
             admin_port,
             knows_bridge: true,
+            room_version: None,
             settings: Vec::new(),
             homeserver: None,
             bridge: None,
@@ -271,7 +274,7 @@ impl World {
         let registrations: Vec<PathBuf> =
             self.knows_bridge.then(|| self.path("state").join("registration.yaml")).into_iter().collect();
         // JSON is YAML.
-        let configuration = json!({
+        let mut configuration = json!({
             "server_name": SERVER, "report_stats": false, "trusted_key_servers": [],
             "signing_key_path": directory.join("signing.key"), "macaroon_secret_key": "m", "form_secret": "f",
             "registration_shared_secret": "s", "enable_registration": true,
@@ -287,6 +290,9 @@ impl World {
             "rc_joins": { "local": rate, "remote": rate },
             "rc_invites": { "per_room": rate, "per_user": rate, "per_issuer": rate },
         });
+        if let Some(version) = self.room_version {
+            configuration["default_room_version"] = version.into();
+        }
         let path = directory.join("homeserver.yaml");
         fs::write(&path, configuration.to_string()).unwrap();
         path

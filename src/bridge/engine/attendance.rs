@@ -67,7 +67,8 @@ impl Engine {
         if team.kind() != Kind::CareTeam {
             return Ok(Vec::new());
         }
-        let Some(person) = self.person_of(user).await? else { return Ok(Vec::new()) };
+        let persons = self.persons_of(user).await?;
+        let Some(first) = persons.first() else { return Ok(Vec::new()) };
         let bot = self.homeserver.bot();
         let joins = match bot.membership(&room_id(room)?, &user_id(user)?).await? {
             Membership::Join => true,
@@ -78,9 +79,15 @@ impl Engine {
         let mut care_team = self.team_in(&resource).await?;
         // A homeserver whose clock goes ahead must not put them into the future.
         let at = event.get("origin_server_ts").and_then(Value::as_i64).unwrap_or(i64::MAX).min(now());
-        let changed = match joins {
-            true => thread::join(&mut care_team, &person, at),
-            false => thread::leave(&mut care_team, &person, at),
+        let changed = if joins {
+            let is_in = persons.iter().any(|person| thread::takes_part_in(&care_team, person, at));
+            !is_in && thread::join(&mut care_team, first, at)
+        } else {
+            let mut changed = false;
+            for person in &persons {
+                changed |= thread::leave(&mut care_team, person, at);
+            }
+            changed
         };
         if changed {
             // Who is named by number stays so.

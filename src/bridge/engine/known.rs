@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use ruma::UserId;
 use tracing::debug;
 
 use super::{Done, Engine, Trouble, user_id, work};
@@ -117,7 +118,10 @@ impl Engine {
     /// these have another member now.
     pub(super) async fn takes_part_as(&self, reference: String, user_id: Option<String>) -> Done {
         debug!("somebody's Matrix id is new or has changed");
-        let mut changes = vec![Change::LinkPerson { reference: reference.clone(), user_id }];
+        let before = self.store.user_of(&reference).await?.filter(|before| user_id.as_ref() != Some(before));
+        let former = before.map(|before| Change::Cursor { name: former(&before), value: reference.clone() });
+        let mut changes: Vec<Change> = former.into_iter().collect();
+        changes.push(Change::LinkPerson { reference: reference.clone(), user_id });
         let identifiers: Vec<Identifier> = match Instance::parse(&reference) {
             Ok(person) => match (logical::number_of(&person), self.resource_of(&person).await?) {
                 (Some(number), None) => vec![number],
@@ -129,15 +133,32 @@ impl Engine {
         for place in self.places_naming(&logical::spellings(&identifiers)).await? {
             changes.extend(self.look_again(&place)?);
         }
-        for (kind, parameter) in
-            [(ResourceType::CareTeam, "participant"), (ResourceType::CommunicationRequest, "recipient")]
-        {
+        for (kind, parameter) in [
+            (ResourceType::CareTeam, "participant"),
+            (ResourceType::CommunicationRequest, "recipient"),
+            (ResourceType::CommunicationRequest, "requester"),
+            (ResourceType::CommunicationRequest, "sender"),
+        ] {
             let query = Query::new().with(parameter, reference.clone());
-            for place in self.all(kind, &query).await? {
-                changes.extend(self.look_again(&place)?);
+            match self.all(kind, &query).await {
+                Ok(places) => {
+                    for place in places {
+                        changes.extend(self.look_again(&place)?);
+                    }
+                }
+                // There are servers that search by fewer parameters.
+                Err(Trouble::Refused(reason)) => debug!(%kind, parameter, reason, "no search by reference"),
+                Err(trouble) => return Err(trouble),
             }
         }
         Ok(changes)
+    }
+
+    /// Whether a user took part for somebody until FHIR named another one, or none: then it is nobody's any more, and
+    /// no guest of somebody's either.
+    pub(super) async fn is_former(&self, user: &UserId) -> Result<bool, Trouble> {
+        Ok(self.store.person_of(user.as_str()).await?.is_none()
+            && self.store.cursor(&former(user.as_str())).await?.is_some())
     }
 
     /// Somebody's ghost is called as they are, if there is one.
@@ -151,4 +172,9 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Under this name the store keeps for whom a user took part.
+fn former(user: &str) -> String {
+    format!("former {user}")
 }

@@ -5,7 +5,7 @@ use ruma::{OwnedMxcUri, RoomId};
 use serde_json::Value;
 use tracing::info;
 
-use super::{Done, Engine, Trouble, marks::NewMessage, notices::Notice, room_id, work};
+use super::{Done, Engine, Trouble, event_id, marks::NewMessage, notices::Notice, room_id, work};
 use crate::{
     bridge::{
         identity::{Instance, Kind},
@@ -64,7 +64,7 @@ impl Engine {
     ) -> Done {
         let event_id = outline.event_id.as_str();
         let (payload, missing) = self.payload_of(said).await?;
-        let person = self.person_of(outline.sender.as_str()).await?.map(|person| person.to_string());
+        let person = self.person_in(request, outline.sender.as_str()).await?.map(|person| person.to_string());
         let display_name = match person {
             Some(_) => None,
             None => self.display_name(outline).await?,
@@ -140,7 +140,11 @@ impl Engine {
     /// Somebody edited what they said: the next version of the Communication.
     async fn amend(&self, outline: &Outline, of: &str, said: Said) -> Done {
         let Some((original, communication, version)) = self.spoken(outline, of).await? else { return Ok(Vec::new()) };
-        // An edit is its author's alone (Matrix specification, "Validity of replacement events").
+        // An edit is of a message, and its author's alone (Matrix specification, "Validity of replacement events").
+        if original.role != Role::Message {
+            info!("an edit of what is no message is ignored, as clients do");
+            return Ok(Vec::new());
+        }
         if !self.is_author(outline, &communication).await? {
             info!("an edit by somebody else is ignored");
             return Ok(Vec::new());
@@ -158,11 +162,41 @@ impl Engine {
     /// Somebody withdrew a message: it was a mistake.
     async fn strike_out(&self, outline: &Outline, of: &str) -> Done {
         let Some((original, communication, version)) = self.spoken(outline, of).await? else { return Ok(Vec::new()) };
-        if original.role != Role::Message {
-            return Ok(Vec::new());
+        match (original.role, original.origin) {
+            (Role::Message, _) => {}
+            (Role::Edit, Origin::Matrix) => return self.take_back(outline, &original, communication, &version).await,
+            _ => return Ok(Vec::new()),
         }
         let struck = Communication { status: Some(EventStatus::EnteredInError), ..communication };
         let written = self.write(&struck, &version).await?;
+        Ok(links_of(outline, original, Role::Redaction, digest_of(&written)?))
+    }
+
+    /// Somebody withdrew an edit: their message says again what it said before.
+    async fn take_back(
+        &self,
+        outline: &Outline,
+        edit: &MessageLink,
+        communication: Communication,
+        version: &str,
+    ) -> Done {
+        let mut links = self.store.messages_of(&edit.resource).await?;
+        links.retain(|link| link.room_id == edit.room_id && link.role != Role::Redaction);
+        let Some(original) = links.iter().find(|link| link.role == Role::Message).cloned() else {
+            return Ok(Vec::new());
+        };
+        let mut standing = None;
+        // The newest edit that was not withdrawn, else the message itself.
+        for link in links.iter().rev() {
+            let event = self.homeserver.bot().event(&outline.room_id, &event_id(&link.event_id)?).await?;
+            standing = event.as_ref().and_then(said_by);
+            if standing.is_some() {
+                break;
+            }
+        }
+        let Some(said) = standing else { return Ok(Vec::new()) };
+        let (payload, _) = self.payload_of(said).await?;
+        let written = self.write(&Communication { payload, ..communication }, version).await?;
         Ok(links_of(outline, original, Role::Redaction, digest_of(&written)?))
     }
 
@@ -194,12 +228,15 @@ impl Engine {
     }
 
     async fn is_author(&self, outline: &Outline, communication: &Communication) -> Result<bool, Trouble> {
-        let person = self.person_of(outline.sender.as_str()).await?.map(|person| person.to_string());
-        let sender = message::sender(person.as_deref(), outline.sender.as_str(), None);
         let Some(author) = &communication.sender else { return Ok(false) };
-        let same_identifier = author.identifier.is_some() && author.identifier == sender.identifier;
-        let same_reference = author.reference.is_some() && author.reference == sender.reference;
-        Ok(same_identifier || same_reference)
+        let persons = self.persons_of(outline.sender.as_str()).await?;
+        let names = persons.iter().map(|person| Some(person.to_string())).chain([None]);
+        Ok(names.into_iter().any(|person| {
+            let sender = message::sender(person.as_deref(), outline.sender.as_str(), None);
+            let same_identifier = author.identifier.is_some() && author.identifier == sender.identifier;
+            let same_reference = author.reference.is_some() && author.reference == sender.reference;
+            same_identifier || same_reference
+        }))
     }
 
     /// What was said as payloads, and what of it is missing.
@@ -277,7 +314,7 @@ impl Engine {
     /// The team in whose space a room stands, if its maker belongs there: room and space must name each other, or the
     /// room its space.
     async fn team_around(&self, room: &RoomId, by: &str) -> Result<Option<(Instance, Instance)>, Trouble> {
-        let Some(person) = self.person_of(by).await? else { return Ok(None) };
+        let persons = self.persons_of(by).await?;
         let state = self.homeserver.bot().all_state(room).await?;
         for event in &state {
             let Ok(outline) = event.outline() else { continue };
@@ -288,8 +325,9 @@ impl Engine {
             let Ok(team) = Instance::parse(&link.place) else { continue };
             let Some(resource) = self.resource_of(&team).await? else { continue };
             let members = thread::members(&self.team_in(&resource).await?, &[], crate::bridge::store::now());
-            if members.iter().any(|member| member.person == person) {
-                return Ok(Some((team, person)));
+            let maker = persons.iter().find(|person| members.iter().any(|member| member.person == **person));
+            if let Some(maker) = maker {
+                return Ok(Some((team, maker.clone())));
             }
         }
         Ok(None)
@@ -298,6 +336,15 @@ impl Engine {
     /// Whether a room id is one of ours, as a typed id.
     pub(super) fn linked_room(&self, link: &RoomLink) -> Result<ruma::OwnedRoomId, Trouble> {
         room_id(&link.room_id)
+    }
+}
+
+/// What a message or an edit says, unless it was withdrawn.
+fn said_by(event: &Event) -> Option<Said> {
+    let outline = event.outline().ok().filter(|outline| !outline.is_redacted())?;
+    match message::read(&outline.kind, &event.content().ok()?, false, None) {
+        Incoming::Message { said, .. } | Incoming::Edit { said, .. } => Some(said),
+        _ => None,
     }
 }
 

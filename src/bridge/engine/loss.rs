@@ -25,13 +25,18 @@ use crate::{
         store::{Change, Lease, Need, RoomLink, Side},
     },
     fhir::resources::CommunicationRequest,
-    matrix::{self, Intent, intent::Membership},
+    matrix::{self, Intent, intent::Membership, rooms::Action},
 };
 
 /// For this long a homeserver may be making a room: longer than that takes when it is busy.
 const MAKING: Duration = Duration::from_secs(20);
 /// Between two questions whether it has made it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Why something is not said where the sender may not write.
+const CLOSED: &str = "the user who speaks for the sender may not write in the room: the conversation is closed; it is said \
+                      when that is active again";
+/// Work that is put back at once when a conversation is active again.
+const SHUT_OUT: usize = 1000;
 /// What is said first in a room that stands for one that is gone.
 const REMADE: &str = "Het eerdere gesprek is op deze server verwijderd. Wat er gezegd is staat in het dossier; het \
                       gesprek gaat hier verder. / The earlier room was removed from this server. What was said there \
@@ -94,15 +99,30 @@ impl Engine {
     }
 
     /// Why a user could not say something: banned, they cannot until somebody lifts the ban.
+    /// And in a conversation that is closed, until it is open again.
     pub(super) async fn barred(&self, intent: &Intent, room: &RoomId, error: matrix::Error) -> Trouble {
-        if error.is_forbidden()
-            && matches!(self.homeserver.bot().membership(room, intent.user_id()).await, Ok(Membership::Ban))
-        {
+        if !error.is_forbidden() {
+            return error.into();
+        }
+        let bot = self.homeserver.bot();
+        if matches!(bot.membership(room, intent.user_id()).await, Ok(Membership::Ban)) {
             return Trouble::Hopeless(
                 "the user who speaks for the sender is banned from the room; lift the ban, then retry".to_owned(),
             );
         }
-        error.into()
+        match bot.authority(room).await {
+            Ok(authority) if !authority.may(intent.user_id(), Action::Send("m.room.message")) => {
+                Trouble::Hopeless(CLOSED.to_owned())
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// Puts back what was not said because the conversation was closed.
+    pub(super) async fn say_what_was_shut_out(&self, place: &Instance) -> Done {
+        let held = self.store.held_after(Some(vec![place.to_string()]), 0, SHUT_OUT).await?;
+        let shut_out = held.iter().filter(|work| work.parked && work.reason == CLOSED);
+        Ok(shut_out.map(|work| Change::Retry { seq: Some(work.seq) }).collect())
     }
 
     /// The rooms that work in a lane needs: its own, and the space around it.

@@ -66,7 +66,7 @@ impl Engine {
         let Some(message) = self.message_at(&read).await? else { return Ok(Vec::new()) };
         let Some(place) = self.store.place_of(&message.room_id).await? else { return Ok(Vec::new()) };
         let Ok(request) = Instance::parse(&place.place) else { return Ok(Vec::new()) };
-        let person = self.person_of(&read.user_id).await?;
+        let person = self.person_in(&request, &read.user_id).await?;
         let mut changes = Vec::new();
         if let Some(person) = person.as_ref().filter(|_| self.settings.tasks)
             && !self.has_newer(&request, person, &message).await?
@@ -99,7 +99,7 @@ impl Engine {
     async fn has_newer(&self, request: &Instance, person: &Instance, message: &MessageLink) -> Result<bool, Trouble> {
         let Some(task) = self.find_task(request, person).await? else { return Ok(false) };
         let Some(focus) = task.0.focus.and_then(|focus| focus.reference) else { return Ok(false) };
-        match self.store.messages_of(&focus).await?.first() {
+        match self.said_of(&focus).await?.first() {
             Some(newest) => Ok(self.store.arrived_after(&newest.event_id, &message.event_id).await?),
             None => Ok(false),
         }
@@ -151,7 +151,7 @@ impl Engine {
             Change::LinkTask { request: request.to_string(), owner: owner.to_string(), id: key.id.as_str().to_owned() };
         let focus = task.focus.as_ref().and_then(|focus| focus.reference.clone());
         let (Some(TaskStatus::Completed), Some(focus)) = (&task.status, focus) else { return Ok(vec![link]) };
-        let Some(message) = self.store.messages_of(&focus).await?.into_iter().next() else { return Ok(vec![link]) };
+        let Some(message) = self.said_of(&focus).await?.into_iter().next() else { return Ok(vec![link]) };
         // What was said in a room that is gone can be read there no more.
         let linked = self.store.room_of(&request.to_string()).await?;
         if linked.is_none_or(|linked| linked.room_id != message.room_id) {

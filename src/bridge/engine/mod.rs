@@ -43,6 +43,7 @@ mod obey;
 mod papers;
 mod people;
 mod places;
+mod reach;
 mod reconcile;
 mod say;
 mod seats;

@@ -208,7 +208,8 @@ impl Engine {
         }
     }
 
-    async fn parked_in(&self, lane: &str) -> Result<Option<i64>, Trouble> {
+    /// Parked work in a lane.
+    pub(super) async fn parked_in(&self, lane: &str) -> Result<Option<i64>, Trouble> {
         let parked = self.store.held_after(Some(vec![lane.to_owned()]), 0, 1).await?;
         Ok(parked.first().map(|work| work.seq))
     }

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use super::{
     Done, Engine, Trouble, event_id, feed, gaps, named,
     notices::{Known, Notice},
-    room_id, work,
+    reach, room_id,
+    say::AFTER_OTHERS,
+    work,
 };
 use crate::{
     bridge::{
@@ -39,8 +41,6 @@ pub(super) const STALE: i64 = 24 * 3_600_000;
 const CHAT: Duration = Duration::from_secs(60);
 /// Rooms of which that is remembered.
 const CHATS: usize = 10_000;
-/// How long an order waits for what stands before it.
-const AFTER_OTHERS: Duration = Duration::from_millis(500);
 /// Members that `who` lists.
 const LISTED: usize = 50;
 /// Parked work that `retry` puts back at once.
@@ -191,14 +191,11 @@ impl Engine {
             None => {}
         }
         // Whether it is there is not for everybody to know.
-        let person = self.person_of(asker.user.as_str()).await?;
+        let persons = self.persons_of(asker.user.as_str()).await?;
         let Some(resource) = self.resource_of(place).await? else {
-            return say(if person.is_some() { Word::BotMissing } else { Word::BotNoRight });
+            return say(if persons.is_empty() { Word::BotNoRight } else { Word::BotMissing });
         };
-        let level = match &person {
-            Some(person) => self.level_in(&resource, place, person).await?,
-            None => None,
-        };
+        let level = self.level_in(&resource, place, &persons).await?;
         if level.is_none_or(|level| level < power::PRACTITIONER) {
             return say(Word::BotNoRight);
         }
@@ -224,13 +221,18 @@ impl Engine {
         Ok(Outcome { changes, text: command.say_word(Word::BotLinked, place) })
     }
 
-    /// The level that FHIR gives somebody in a team or conversation.
-    async fn level_in(&self, resource: &Resource, place: &Instance, person: &Instance) -> Result<Option<i64>, Trouble> {
+    /// The level that FHIR gives somebody in a team or conversation, in whichever of their roles.
+    async fn level_in(
+        &self,
+        resource: &Resource,
+        place: &Instance,
+        persons: &[Instance],
+    ) -> Result<Option<i64>, Trouble> {
         let members = match place.kind() {
             Kind::CareTeam => thread::members(&self.team_in(resource).await?, &self.settings.lead_roles, now()),
             _ => self.circle(&resource.to()?).await?.members,
         };
-        Ok(members.into_iter().find(|member| member.person == *person).map(|member| member.level))
+        Ok(members.into_iter().filter(|member| persons.contains(&member.person)).map(|member| member.level).max())
     }
 
     /// Has the resource name its room where people rule it: then the bridge leaves members and levels to them. Where
@@ -341,7 +343,8 @@ fn lane(room: &RoomId) -> String {
 /// All lanes of a room and of what it stands for.
 fn lanes_of(room: &RoomId, place: Option<&str>) -> Vec<String> {
     let own = [room.to_string(), lane(room), format!("gap {room}"), format!("patrol {room}")];
-    let of_place = place.into_iter().flat_map(|place| [place.to_owned(), named::participants_lane(place)]);
+    let of_place =
+        place.into_iter().flat_map(|place| [place.to_owned(), named::participants_lane(place), reach::lane(place)]);
     own.into_iter().chain(of_place).collect()
 }
 

@@ -235,7 +235,7 @@ impl Engine {
         match person.kind() {
             // A member's name is room state; a patient's must not be there.
             Kind::Patient => self.settings.patient_label.clone(),
-            kind => name.unwrap_or_else(|| kind.name().to_owned()),
+            kind => name.as_deref().and_then(person::display_name).unwrap_or_else(|| kind.name().to_owned()),
         }
     }
 
@@ -246,6 +246,30 @@ impl Engine {
         }
         let reference = self.store.person_of(user).await?;
         Ok(reference.and_then(|reference| Instance::parse(&reference).ok()))
+    }
+
+    /// Everybody that a user is: one person, or a professional in several roles.
+    pub(super) async fn persons_of(&self, user: &str) -> Result<Vec<Instance>, Trouble> {
+        if let Some(person) = self.names.person_of(user) {
+            return Ok(vec![person]);
+        }
+        let references = self.store.persons_of(user).await?;
+        Ok(references.iter().filter_map(|reference| Instance::parse(reference).ok()).collect())
+    }
+
+    /// The person that a user is in a conversation: of several the one who takes part in it.
+    pub(super) async fn person_in(&self, request: &Instance, user: &str) -> Result<Option<Instance>, Trouble> {
+        let mut persons = self.persons_of(user).await?;
+        if persons.len() > 1
+            && let Some(resource) = self.resource_of(request).await?
+        {
+            let members = self.circle(&resource.to()?).await?.members;
+            let takes_part = |person: &Instance| members.iter().any(|member| member.person == *person);
+            if let Some(present) = persons.iter().position(takes_part) {
+                return Ok(Some(persons.swap_remove(present)));
+            }
+        }
+        Ok(persons.into_iter().next())
     }
 
     /// Work that looks at a team or conversation again.

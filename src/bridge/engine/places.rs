@@ -82,13 +82,13 @@ impl Engine {
         room: &RoomId,
         mut team: CareTeam,
         openness: Openness,
-    ) -> Result<Option<Change>, Trouble> {
+    ) -> Result<Vec<Change>, Trouble> {
         let mut followed = None;
         if self.settings.team_follows_space && openness == Openness::Open {
             match self.followed(place, room).await? {
                 // The version that ended it comes by itself.
-                None => return Ok(None),
-                Some((_, current)) if thread::of_team(&current) != Openness::Open => return Ok(None),
+                None => return Ok(Vec::new()),
+                Some((_, current)) if thread::of_team(&current) != Openness::Open => return Ok(Vec::new()),
                 Some((space, current)) => (followed, team) = (Some(space), current),
             }
             // This version may name others by number.
@@ -97,8 +97,9 @@ impl Engine {
         }
         let roster = self.roster(thread::members(&team, &self.settings.lead_roles, now())).await?;
         let context = self.invite_context(team.subject.as_ref()).await?;
-        self.seat(room, &roster, power::of_space, context, followed.as_ref()).await?;
-        Ok(followed.filter(Followed::is_behind).map(|_| Change::Soon(self.gap_work(room.as_str()))))
+        let missing = self.seat(room, &roster, power::of_space, context, followed.as_ref()).await?;
+        let look = followed.filter(Followed::is_behind).map(|_| Change::Soon(self.gap_work(room.as_str())));
+        Ok(self.reach_later(place, missing).await?.into_iter().chain(look).collect())
     }
 
     /// A conversation is new or has changed.
@@ -151,8 +152,12 @@ impl Engine {
         let levels = |users| power::of_room(users, openness == Openness::Closed);
         // The first message is said before the room is closed to those who would say it.
         let said = self.say_first(&place, &resource, &request, &room, suspect).await;
-        self.seat(&room, &roster, levels, context, None).await?;
+        let missing = self.seat(&room, &roster, levels, context, None).await?;
         let mut changes = said?;
+        changes.extend(self.reach_later(&place, missing).await?);
+        if openness == Openness::Open {
+            changes.extend(self.say_what_was_shut_out(&place).await?);
+        }
         changes.extend(self.remark(&place, &unknown).await?);
         Ok(changes)
     }

@@ -1,20 +1,21 @@
 //! Payloads as events in a room: sent once, edited, withdrawn, and found again when it is not certain that they were.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedTransactionId, RoomId};
 use serde_json::Value;
+use tracing::warn;
 
 use super::{Done, Engine, Trouble, event_id, notices::Notice, traces};
 use crate::{
     bridge::{
         identity::Instance,
         mapping::message::{self, Mark, Visibility},
-        store::{Change, MessageLink, Origin, Role},
+        store::{Change, MessageLink, Origin, Role, Side},
     },
     fhir::resources::{Communication, Payload, Resource},
     matrix::{
-        Event, Intent,
+        self, Event, Intent,
         intent::{Direction, Format, Outgoing, content},
         media::Upload,
         transaction::Outline,
@@ -25,6 +26,10 @@ use crate::{
 const SEARCHED_PAGES: usize = 50;
 /// Events on a page.
 const PAGE: u32 = 100;
+/// Longest part of a correction that is told in the room, in characters; the rest stands on record.
+const LONGEST_CORRECTION: usize = 4000;
+/// How long work waits for what stands before it in another lane.
+pub(super) const AFTER_OTHERS: Duration = Duration::from_millis(500);
 
 /// What is to be said in a room.
 pub(super) struct Saying<'a> {
@@ -207,7 +212,7 @@ impl Engine {
     ) -> Done {
         let visibility = message::visibility(communication.status.as_ref());
         let digest = message::digest(&communication.payload, visibility);
-        if digest == original.digest {
+        if digest == original.digest || !self.is_news_of_fhir(room, resource).await? {
             return Ok(Vec::new());
         }
         let version = resource.version().unwrap_or("1");
@@ -218,13 +223,32 @@ impl Engine {
             Visibility::Hidden => Ok(Vec::new()),
             Visibility::Shown => {
                 let texts = communication.payload.iter().filter_map(|payload| payload.content_string.as_deref());
-                let text = format!("Gewijzigd in het dossier: {}", texts.collect::<Vec<_>>().join("\n"));
+                let texts = message::shortened(&texts.collect::<Vec<_>>().join("\n"), LONGEST_CORRECTION);
+                let text = format!("Gewijzigd in het dossier: {texts}");
                 let key = format!("correction {} {version}", original.resource);
                 let notice = Notice::about(room, &original.event_id, &key, text);
                 let stands = MessageLink { digest, ..original.clone() };
                 Ok(vec![notice.once()?, Change::LinkMessage(stands)])
             }
         }
+    }
+
+    /// Whether FHIR itself says this of what a person said: a newest version that no event of theirs is on its way to.
+    ///
+    /// Somebody may edit or withdraw what they said before the bridge has looked at what it wrote of it; an earlier
+    /// version is no news then, and must not be said again.
+    async fn is_news_of_fhir(&self, room: &RoomId, resource: &Resource) -> Result<bool, Trouble> {
+        let Some(key) = resource.key() else { return Ok(false) };
+        let newest = self.fhir.read(key.kind, &key.id).await?;
+        if newest.version() != resource.version() {
+            // The newest one comes by itself.
+            return Ok(false);
+        }
+        if !self.store.head(Side::Fhir, room.as_str(), 1).await?.is_empty() {
+            let reason = "what was said in the room is written down first".to_owned();
+            return Err(Trouble::Busy { reason, retry_after: Some(AFTER_OTHERS) });
+        }
+        Ok(true)
     }
 
     async fn intent_of(&self, sender: Option<&Instance>) -> Result<Intent, Trouble> {
@@ -237,9 +261,16 @@ impl Engine {
     async fn content_of(&self, intent: &Intent, outgoing: message::Outgoing) -> Result<Value, Trouble> {
         let mut content = outgoing.content;
         if let Some(file) = outgoing.upload {
-            let upload = Upload::new(file.content_type, file.bytes).named(file.name);
-            let uri = intent.upload(upload).await?;
-            content.insert("url".to_owned(), uri.as_str().into());
+            let upload = Upload::new(file.content_type, file.bytes).named(file.name.clone());
+            match intent.upload(upload).await {
+                Ok(uri) => drop(content.insert("url".to_owned(), uri.as_str().into())),
+                // It will never be; those in the room should know, and what stands beside it is not to wait.
+                Err(error @ (matrix::Error::TooLarge { .. } | matrix::Error::Disguised { .. })) => {
+                    warn!(%error, "a file is not passed on; the room is told");
+                    content = message::not_passed_on(&file.name, &error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(Value::Object(content))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ruma::{OwnedUserId, RoomId};
 use serde_json::{Map, Value};
 
-use super::{Engine, Trouble, attendance::Followed};
+use super::{Engine, Trouble, attendance::Followed, reach};
 use crate::{
     bridge::{
         identity::{Instance, Kind},
@@ -37,6 +37,15 @@ pub(super) struct Seat {
     is_ghost: bool,
     profile: Profile,
     role_code: Option<String>,
+}
+
+// === impl Seat ===
+
+impl Seat {
+    /// Whether it is the bridge's own user who sits there.
+    pub(super) fn is_ghost(&self) -> bool {
+        self.is_ghost
+    }
 }
 
 // === impl Engine ===
@@ -75,7 +84,8 @@ impl Engine {
         Ok(self.commit(changes).await?)
     }
 
-    /// Brings levels and members of a room to what they should be. What is so already is left alone.
+    /// Brings levels and members of a room to what they should be. What is so already is left alone. Says whether
+    /// somebody is still to be invited (see [`super::reach`]).
     pub(super) async fn seat(
         &self,
         room: &RoomId,
@@ -83,8 +93,9 @@ impl Engine {
         levels: impl Fn(BTreeMap<OwnedUserId, i64>) -> Levels,
         context: Option<Value>,
         followed: Option<&Followed>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         let bot = self.homeserver.bot();
+        let mut is_somebody_missing = false;
         let authority = bot.authority(room).await?;
         self.set_levels(room, &authority, roster, levels).await?;
         let present = match followed {
@@ -101,10 +112,13 @@ impl Engine {
                 // Whoever banned them had a reason.
                 Some(Membership::Ban) => continue,
                 Some(Membership::Join | Membership::Invite) => self.sit_down(room, user, seat).await?,
-                _ => {
-                    bot.invite(room, user, &self.invitation(user, context.as_ref())).await?;
-                    self.sit_down(room, user, seat).await?;
-                }
+                // Their homeserver must take part in it, and may be away.
+                _ if user.server_name() != self.homeserver.server_name() => is_somebody_missing = true,
+                _ => match bot.invite(room, user, &self.invitation(user, context.as_ref())).await {
+                    Ok(()) => self.sit_down(room, user, seat).await?,
+                    Err(error) if !seat.is_ghost && reach::is_refusal(&error) => is_somebody_missing = true,
+                    Err(error) => return Err(error.into()),
+                },
             }
         }
         for member in &present {
@@ -115,13 +129,18 @@ impl Engine {
             if is_news(member) {
                 continue;
             }
-            // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
-            let Some(person) = self.person_of(member.user_id.as_str()).await? else { continue };
-            if !roster.values().any(|seat| seat.person == person) {
+            let persons = self.persons_of(member.user_id.as_str()).await?;
+            let has_no_part = if persons.is_empty() {
+                // Somebody whom a person invited in Matrix and FHIR does not know is theirs to answer for.
+                self.is_former(&member.user_id).await?
+            } else {
+                !roster.values().any(|seat| persons.contains(&seat.person))
+            };
+            if has_no_part {
                 bot.kick(room, &member.user_id, Some(NO_LONGER)).await?;
             }
         }
-        Ok(())
+        Ok(is_somebody_missing)
     }
 
     async fn set_levels(
@@ -134,8 +153,10 @@ impl Engine {
         let mut users: BTreeMap<OwnedUserId, i64> =
             roster.iter().map(|(user, seat)| (user.clone(), seat.level)).collect();
         if authority.creators.is_empty() {
-            // Before room version 12 the bridge's own level is one among others.
-            users.insert(self.homeserver.bot_id().to_owned(), power::LEAD);
+            // Before room version 12 the bridge's own level is one among others. It keeps the one above all others that
+            // it made the room with: who stands as high as it could never be put lower, nor sent out.
+            let bot = self.homeserver.bot_id();
+            users.insert(bot.to_owned(), authority.levels.of(bot).max(power::LEAD));
         }
         users.retain(|user, _| !authority.creators.contains(user));
         let wanted = levels(users);
@@ -160,7 +181,7 @@ impl Engine {
     }
 
     /// An invitation; to a user of another organisation it says whom it is about, by pseudonym.
-    fn invitation(&self, user: &OwnedUserId, context: Option<&Value>) -> Invitation {
+    pub(super) fn invitation(&self, user: &OwnedUserId, context: Option<&Value>) -> Invitation {
         let elsewhere = user.server_name() != self.homeserver.server_name();
         let fields = context.filter(|_| elsewhere).map(|context| (person::INVITE_CONTEXT.to_owned(), context.clone()));
         Invitation { reason: None, fields: Map::from_iter(fields) }

@@ -72,7 +72,7 @@ impl Engine {
         let answered = communication.in_response_to.first().and_then(|answered| answered.reference.clone());
         let reply_to = match answered {
             Some(answered) => {
-                let mut answered = self.store.messages_of(&answered).await?.into_iter();
+                let mut answered = self.said_of(&answered).await?.into_iter();
                 answered.find(|link| link.room_id == room.as_str()).map(|link| link.event_id)
             }
             None => None,
@@ -139,6 +139,12 @@ impl Engine {
             changes.extend(self.unread(room, place, &place.to_string(), sender.as_ref())?);
         }
         Ok(changes)
+    }
+
+    /// The events of a resource that a reference names, by whatever version or address.
+    pub(super) async fn said_of(&self, reference: &str) -> Result<Vec<MessageLink>, Trouble> {
+        let key = Key::parse(reference).map(|key| key.any_version().to_string());
+        Ok(self.store.messages_of(key.as_deref().unwrap_or(reference)).await?)
     }
 
     fn unread(

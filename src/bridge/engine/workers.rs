@@ -264,6 +264,7 @@ impl Engine {
             "person" => self.apply_person(payload).await,
             "borrower" => self.apply_borrower(payload).await,
             "members" => self.apply_members(payload).await,
+            "reach" => self.reach(payload).await,
             "participants" => self.look_for_participants(payload).await,
             "notice" => self.post_notice(payload, suspect).await,
             "gap" => self.fill_gap(payload).await,

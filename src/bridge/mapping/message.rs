@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use incoming::{Incoming, Media, Said, read};
-pub use outgoing::{Outgoing, Upload, outgoing};
+pub use outgoing::{Outgoing, Upload, not_passed_on, outgoing};
 
 /// The key in an event's content that names the resource that the event is. It holds no patient data, only an id.
 ///
@@ -26,6 +26,14 @@ pub(super) const RENDERING: &str = "http://hl7.org/fhir/StructureDefinition/rend
 /// Longest text that is sent as an event, in bytes; an event may have 65,536 with all that belongs to it, and an edit
 /// holds its text twice. What is longer becomes a file.
 pub const LONGEST_TEXT: usize = 20_000;
+
+/// A text of at most so many characters; one that was longer ends with `…`.
+pub fn shortened(text: &str, characters: usize) -> String {
+    if text.chars().count() <= characters {
+        return text.to_owned();
+    }
+    text.chars().take(characters.saturating_sub(1)).chain(['…']).collect()
+}
 
 /// Whether a Communication is to be seen in its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

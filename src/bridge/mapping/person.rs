@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::message;
 use crate::bridge::identity::{Instance, Kind};
 use crate::fhir::resources::{ContactPoint, HumanName, Identifier, Organization, Patient, Resource};
 
@@ -32,6 +33,23 @@ pub struct Profile {
     pub uzi: Option<String>,
     /// The number of the organisation: their own, or the one that they work for.
     pub ura: Option<String>,
+}
+
+/// Longest display name, in characters; Synapse refuses one of more than 256.
+const LONGEST_NAME: usize = 200;
+
+/// A name as others see it: without what turns the reading of the names beside it or breaks the line, and cut where it is
+/// too long for a homeserver. `None` where nothing is left.
+pub fn display_name(name: &str) -> Option<String> {
+    let turns = |letter: char| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown: String = name
+        .chars()
+        .filter(|letter| !turns(*letter))
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let name = message::shortened(&words.join(" "), LONGEST_NAME);
+    (!name.is_empty()).then_some(name)
 }
 
 /// Reads a Patient, Practitioner, PractitionerRole, RelatedPerson or Organization leniently: what is missing is missing.

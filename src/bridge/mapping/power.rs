@@ -80,6 +80,8 @@ pub fn of_room(users: BTreeMap<OwnedUserId, i64>, closed: bool) -> Levels {
             ("m.room.name", 75),
             ("m.room.topic", 75),
             ("m.room.member", 50),
+            // Whoever replaces a room takes the conversation away from the record.
+            ("m.room.tombstone", LEAD),
             OWN_MAPPING,
         ]),
         notifications: levels(&[("room", 50)]),

@@ -207,6 +207,76 @@ fn what_cannot_be_carried_is_said_to_be_missing() {
 }
 
 #[test]
+fn an_answer_in_a_thread_answers_its_beginning_unless_it_names_another() {
+    let answered = |relation: Value| {
+        let content = json!({ "msgtype": "m.text", "body": "Ja.", "m.relates_to": relation });
+        match message::read("m.room.message", &content, false, None) {
+            Incoming::Message { reply_to, .. } => reply_to,
+            other => panic!("{other:?}"),
+        }
+    };
+    let thread = |rest: Value| {
+        let mut relation = json!({ "rel_type": "m.thread", "event_id": "$root" });
+        relation.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        answered(relation)
+    };
+    let reply = json!({ "event_id": "$last" });
+    assert_eq!(thread(json!({})).as_deref(), Some("$root"));
+    assert_eq!(thread(json!({ "m.in_reply_to": reply, "is_falling_back": true })).as_deref(), Some("$root"));
+    assert_eq!(thread(json!({ "m.in_reply_to": reply, "is_falling_back": false })).as_deref(), Some("$last"));
+    assert_eq!(answered(json!({ "m.in_reply_to": reply })).as_deref(), Some("$last"));
+    assert_eq!(answered(json!({ "rel_type": "m.reference", "event_id": "$root" })), None);
+}
+
+#[test]
+fn a_name_is_shown_without_what_turns_or_breaks_the_line() {
+    let shown = |name: &str| person::display_name(name);
+    assert_eq!(shown("  Anna\tde\r\nArts ").as_deref(), Some("Anna de Arts"));
+    assert_eq!(shown("Kees \u{202e}toorG\u{2069}").as_deref(), Some("Kees toorG"));
+    assert_eq!(shown("\u{5e9}\u{5dc}\u{200f}").as_deref(), Some("\u{5e9}\u{5dc}\u{200f}"));
+    assert_eq!(shown(&"é".repeat(300)).map(|name| name.chars().count()), Some(200));
+    assert_eq!(shown("\u{202e} \0"), None);
+}
+
+#[test]
+fn no_event_is_larger_than_a_homeserver_takes() {
+    let long = |text: String| message::text_payload(&text, None);
+    for payload in [
+        long("\"".repeat(20_000)),
+        long("\u{1}".repeat(20_000)),
+        long("a".repeat(100_000)),
+        serde_json::from_value(json!({ "contentAttachment": { "title": "\u{1}".repeat(70_000), "data": "aA==" } }))
+            .unwrap(),
+    ] {
+        let outgoing = message::outgoing(&[payload]).remove(0);
+        // An edit holds it twice.
+        assert!(2 * Value::Object(outgoing.content).to_string().len() < 60_000);
+    }
+}
+
+#[test]
+fn an_edit_without_new_words_is_none() {
+    let edit =
+        json!({ "msgtype": "m.text", "body": "* Ja.", "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } });
+    assert_eq!(message::read("m.room.message", &edit, false, None), Incoming::Nothing);
+}
+
+#[test]
+fn the_question_of_a_poll_is_read_in_every_form() {
+    for question in [
+        json!({ "body": "Wanneer?" }),
+        json!({ "m.text": [{ "body": "Wanneer?" }] }),
+        json!({ "m.text": "Wanneer?" }),
+        json!({ "org.matrix.msc1767.text": "Wanneer?" }),
+    ] {
+        let Said::Missing { instead, .. } = said("m.poll.start", json!({ "m.poll": { "question": question } })) else {
+            panic!("{question}")
+        };
+        assert_eq!(instead.content_string.as_deref(), Some("[a poll] Wanneer?"), "{question}");
+    }
+}
+
+#[test]
 fn a_file_goes_up_with_its_type_and_a_long_text_as_a_file() {
     let file = json!({"contentAttachment": {"contentType": "image/png", "title": "wond.png", "data": "aGFs\nbG8="}});
     let file: Payload = serde_json::from_value(file).unwrap();

@@ -114,6 +114,13 @@ pub fn leave(team: &mut CareTeam, person: &Instance, at: i64) -> bool {
     changed
 }
 
+/// Whether somebody is a participant of a team at a moment (milliseconds since 1970).
+pub fn takes_part_in(team: &CareTeam, person: &Instance, at: i64) -> bool {
+    let is_theirs =
+        |participant: &&Participant| participant.member.as_ref().and_then(instance).as_ref() == Some(person);
+    team.participant.iter().filter(is_theirs).any(|participant| takes_part(participant, at))
+}
+
 fn participations<'a>(
     team: &'a mut CareTeam,
     person: &'a Instance,

@@ -364,8 +364,10 @@ pub trait Store: Send + Sync + 'static {
     fn knows_event(&self, event_id: &str) -> Answer<'_, bool>;
     /// Those of these events that were not taken in, in their order.
     fn unknown_events(&self, event_ids: Vec<String>) -> Answer<'_, Vec<String>>;
-    /// The person that a Matrix user is.
+    /// The person that a Matrix user is; of several the first by name.
     fn person_of(&self, user_id: &str) -> Answer<'_, Option<String>>;
+    /// Everybody whom a Matrix user takes part for, by name: a practitioner in several roles, for example.
+    fn persons_of(&self, user_id: &str) -> Answer<'_, Vec<String>>;
     /// The Matrix user of a person.
     fn user_of(&self, reference: &str) -> Answer<'_, Option<String>>;
     /// The id of the Task of a person in a conversation.

@@ -158,6 +158,14 @@ impl Store for SqlStore {
         self.text("SELECT reference FROM person WHERE user_id = ? ORDER BY reference LIMIT 1", [user_id])
     }
 
+    fn persons_of(&self, user_id: &str) -> Answer<'_, Vec<String>> {
+        let user_id = user_id.to_owned();
+        self.ask(move |connection| {
+            let sql = "SELECT reference FROM person WHERE user_id = ? ORDER BY reference";
+            connection.query(sql, values![user_id], |row| row.get(0))
+        })
+    }
+
     fn user_of(&self, reference: &str) -> Answer<'_, Option<String>> {
         self.text("SELECT user_id FROM person WHERE reference = ?", [reference])
     }

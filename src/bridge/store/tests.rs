@@ -324,6 +324,7 @@ async fn people_tasks_and_cursors_are_what_was_said_last(place: Place) {
         .await
         .unwrap();
     assert_eq!(store.person_of("@a:x").await.unwrap().as_deref(), Some("Patient/a"));
+    assert_eq!(store.persons_of("@a:x").await.unwrap(), ["Patient/a", "Practitioner/b"]);
     store.commit(vec![person("Patient/a", None), task("2"), cursor("2")]).await.unwrap();
     assert_eq!(store.person_of("@a:x").await.unwrap().as_deref(), Some("Practitioner/b"));
     assert_eq!(store.user_of("Patient/a").await.unwrap(), None);

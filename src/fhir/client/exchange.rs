@@ -171,7 +171,7 @@ async fn read(mut response: reqwest::Response) -> Result<Reply, FhirError> {
 fn refusal(status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> FhirError {
     let resource = Resource::from_json(bytes).ok();
     let outcome = resource.and_then(|resource| resource.into_typed::<OperationOutcome>().ok());
-    let outcome = outcome.filter(|outcome| !outcome.issue.is_empty());
+    let outcome = outcome.filter(|outcome| !outcome.issue.is_empty()).map(without_words);
     let given = outcome
         .unwrap_or_else(|| OperationOutcome::of(Issue::error(IssueType::Processing, format!("status {status}"))));
     let given = Box::new(given);
@@ -189,6 +189,14 @@ fn refusal(status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> FhirError {
         400..=499 => FhirError::Invalid(given),
         _ => FhirError::Unavailable(format!("status {status}")),
     }
+}
+
+/// What an outcome says without words: they may repeat names and numbers of patients, or what the bridge logs in with.
+fn without_words(mut outcome: OperationOutcome) -> OperationOutcome {
+    for issue in &mut outcome.issue {
+        (issue.diagnostics, issue.details) = (None, None);
+    }
+    outcome
 }
 
 /// `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
@@ -221,6 +229,22 @@ mod tests {
             assert_eq!(located(location).unwrap().to_string(), "Task/1/_history/2");
         }
         assert!(located("https://x/fhir").is_none());
+    }
+
+    #[test]
+    fn what_a_server_says_of_a_patient_is_not_kept() {
+        let outcome = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid",
+            "diagnostics":"Kanarie 999911120","details":{"text":"Kanarie","coding":[{"display":"999911120"}]},
+            "expression":["Patient.name"]}]}"#;
+        for status in [400, 401, 404, 405, 409, 412, 422, 429, 500, 501, 503] {
+            for body in [outcome, "Kanarie 999911120", r#"{"resourceType":"Kanarie"}"#] {
+                let error = refusal(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes());
+                let said = format!("{error} {error:?}");
+                assert!(!said.contains("Kanarie") && !said.contains("999911120"), "{status}: {said}");
+            }
+        }
+        let error = refusal(StatusCode::UNPROCESSABLE_ENTITY, &HeaderMap::new(), outcome.as_bytes());
+        assert_eq!(error.to_string(), "refused: Patient.name: invalid");
     }
 
     #[test]

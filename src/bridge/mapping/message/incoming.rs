@@ -88,14 +88,24 @@ fn message(content: &Value) -> Incoming {
     let relation = content.get("m.relates_to");
     let related = |name: &str| relation?.get(name)?.as_str();
     if related("rel_type") == Some("m.replace") {
-        let new_content = content.get("m.new_content").unwrap_or(content);
-        return match related("event_id") {
-            Some(of) => Incoming::Edit { of: of.to_owned(), said: said(new_content, false) },
-            None => Incoming::Nothing,
+        // Without the new words it is no edit (Matrix specification, "Validity of replacement events").
+        return match (related("event_id"), content.get("m.new_content")) {
+            (Some(of), Some(new)) => Incoming::Edit { of: of.to_owned(), said: said(new, false) },
+            _ => Incoming::Nothing,
         };
     }
-    let reply_to = relation.and_then(|relation| relation.get("m.in_reply_to")?.get("event_id")?.as_str());
-    Incoming::Message { said: said(content, reply_to.is_some()), reply_to: reply_to.map(str::to_owned) }
+    let reply_to = relation.and_then(answered).map(str::to_owned);
+    let is_reply = relation.is_some_and(|relation| relation.get("m.in_reply_to").is_some());
+    Incoming::Message { said: said(content, is_reply), reply_to }
+}
+
+/// The event that a message answers. In a thread that is the one at its beginning, unless somebody answers another one
+/// there: what clients without threads are shown as an answer (`is_falling_back`) is only whatever came last.
+fn answered(relation: &Value) -> Option<&str> {
+    let reply = relation.get("m.in_reply_to").and_then(|reply| text(reply, "event_id"));
+    let root = text(relation, "event_id").filter(|_| text(relation, "rel_type") == Some("m.thread"));
+    let falls_back = relation.get("is_falling_back").and_then(Value::as_bool).unwrap_or_default();
+    if falls_back { root.or(reply) } else { reply.or(root) }
 }
 
 fn said(content: &Value, is_reply: bool) -> Said {
@@ -165,7 +175,12 @@ fn reaction(content: &Value) -> Incoming {
 
 fn poll_question(content: &Value) -> Option<&str> {
     let poll = content.get("m.poll").or_else(|| content.get("org.matrix.msc3381.poll.start"))?.get("question")?;
-    text(poll, "org.matrix.msc1767.text").or_else(|| text(poll, "body"))
+    // One text, or as the specification has it now, the same text in several forms.
+    let of_list = |name: &str| text(poll.get(name)?.get(0)?, "body");
+    ["org.matrix.msc1767.text", "m.text"]
+        .into_iter()
+        .find_map(|name| text(poll, name).or_else(|| of_list(name)))
+        .or_else(|| text(poll, "body"))
 }
 
 fn missing(what: &str, body: Option<&str>) -> Incoming {

@@ -3,11 +3,14 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::{LONGEST_TEXT, RENDERING};
+use super::{LONGEST_TEXT, RENDERING, shortened};
 use crate::{
     bridge::mapping::markup,
     fhir::resources::{Attachment, Payload},
 };
+
+/// Longest name of a file, in characters.
+const LONGEST_NAME: usize = 200;
 
 /// An event that is to be sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +58,7 @@ fn rendering(payload: &Payload) -> Option<&str> {
 }
 
 fn of_text(text: &str, xhtml: Option<&str>) -> Outgoing {
-    if text.len() + xhtml.map_or(0, str::len) > LONGEST_TEXT {
+    if written(text) + xhtml.map_or(0, written) > LONGEST_TEXT {
         let upload = Upload {
             bytes: text.into(),
             content_type: "text/plain; charset=utf-8".to_owned(),
@@ -71,8 +74,19 @@ fn of_text(text: &str, xhtml: Option<&str>) -> Outgoing {
     Outgoing { content, upload: None }
 }
 
+/// How long a text is as JSON: quotes and control characters take more than they are.
+fn written(text: &str) -> usize {
+    json!(text).to_string().len()
+}
+
+/// What stands in the place of a file that cannot be passed on.
+pub fn not_passed_on(name: &str, why: &str) -> Map<String, Value> {
+    let text = format!("{name}\nDit bestand is niet doorgegeven. / This file was not passed on: {why}.");
+    of_text(&text, None).content
+}
+
 fn of_attachment(attachment: &Attachment) -> Outgoing {
-    let name = attachment.title.clone().unwrap_or_else(|| "bijlage".to_owned());
+    let name = shortened(attachment.title.as_deref().unwrap_or("bijlage"), LONGEST_NAME);
     let bytes = attachment.data.as_deref().and_then(|data| STANDARD.decode(without_white_space(data)).ok());
     match bytes {
         Some(bytes) => {
