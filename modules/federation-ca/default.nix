@@ -45,15 +45,7 @@ let
     StateDirectoryMode = "0711";
   };
 
-  withNetwork = {
-    PrivateNetwork = false;
-    IPAddressDeny = "";
-    RestrictAddressFamilies = [
-      "AF_INET"
-      "AF_INET6"
-      "AF_UNIX"
-    ];
-  };
+  withNetwork = import ../lib/network.nix;
 
   # One certificate from an authority elsewhere. The token is needed once; afterwards the present certificate speaks for
   # the host, and the token's file may go.
@@ -113,12 +105,7 @@ in
         }
       ];
 
-      users.users.federation-ca = {
-        isSystemUser = true;
-        group = "federation-ca";
-        description = "federation-ca";
-      };
-      users.groups.federation-ca = { };
+      users = import ../lib/user.nix "federation-ca";
 
       environment.systemPackages = [ cfg.package ];
 

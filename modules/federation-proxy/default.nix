@@ -9,8 +9,6 @@ let
   cfg = config.services.care-federation.proxy;
   inherit (cfg) settings;
   ca = config.services.care-federation.ca or { enable = false; };
-  toml = pkgs.formats.toml { };
-
   inherit (import ../lib/addresses.nix { inherit lib; }) isPrivate portOf;
 
   # Every listener by the name of its socket unit.
@@ -32,13 +30,11 @@ let
       listen = [ "systemd:site-${name}" ];
     }) settings.static_sites;
   };
-  withoutNulls = lib.filterAttrsRecursive (_: value: value != null);
-  unchecked = toml.generate "federation-proxy-unchecked.toml" (withoutNulls written);
-  checked = pkgs.runCommandLocal "federation-proxy.toml" { nativeBuildInputs = [ cfg.package ]; } ''
-    federation-proxy check-config --settings-only --config ${unchecked}
-    cp ${unchecked} $out
-  '';
-  canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+  file = import ../lib/settings.nix { inherit lib pkgs; } {
+    inherit (cfg) package;
+    settings = written;
+    check = file: "federation-proxy check-config --settings-only --config ${file}";
+  };
 
   withTls = lib.filterAttrs (_: server: server.certificate != null) settings.servers;
 in
@@ -162,30 +158,26 @@ in
         wantedBy = [ "multi-user.target" ];
         wants = [ "network-online.target" ] ++ certificateUnits;
         after = [ "network-online.target" ] ++ certificateUnits;
-        serviceConfig = import ../lib/hardening.nix // {
-          Type = "notify-reload";
-          ExecStart = "${lib.getExe cfg.package} run --config ${if canRun then checked else unchecked}";
-          User = "federation-proxy";
-          Group = "federation-proxy";
-          Restart = "always";
-          RestartSec = "1s";
-          WatchdogSec = "30s";
-          # The open requests may finish (limits.drain_time) before the rest is cut.
-          TimeoutStopSec = "45s";
-          LimitNOFILE = 131072;
-          TasksMax = 512;
-          MemoryMax = "2G";
+        serviceConfig =
+          import ../lib/hardening.nix
+          // import ../lib/network.nix
+          // {
+            Type = "notify-reload";
+            ExecStart = "${lib.getExe cfg.package} run --config ${file}";
+            User = "federation-proxy";
+            Group = "federation-proxy";
+            Restart = "always";
+            RestartSec = "1s";
+            WatchdogSec = "30s";
+            # The open requests may finish (limits.drain_time) before the rest is cut.
+            TimeoutStopSec = "45s";
+            LimitNOFILE = 131072;
+            TasksMax = 512;
+            MemoryMax = "2G";
 
-          # It talks to homeservers and to other members; its own ports come from the socket units.
-          PrivateNetwork = false;
-          IPAddressDeny = "";
-          SocketBindDeny = "any";
-          RestrictAddressFamilies = [
-            "AF_INET"
-            "AF_INET6"
-            "AF_UNIX"
-          ];
-        };
+            # It talks to homeservers and to other members; its own ports come from the socket units.
+            SocketBindDeny = "any";
+          };
         # Keep trying: the certificates may come later than the program.
         unitConfig.StartLimitIntervalSec = 0;
       };

@@ -57,16 +57,15 @@ let
     { state_directory = state; }
     cfg.secretSettings
   ];
-  withoutNulls = lib.filterAttrsRecursive (_: value: value != null);
-  unchecked = toml.generate "fhir-bridge-unchecked.toml" (withoutNulls written);
-  # The second command also refuses an address that a registration cannot have.
-  checked = pkgs.runCommandLocal "fhir-bridge.toml" { nativeBuildInputs = [ cfg.package ]; } ''
-    fhir-bridge check-config --offline --config ${unchecked} --state-directory "$TMPDIR"
-    fhir-bridge registration --config ${unchecked} --registration "$TMPDIR/registration.yaml" > /dev/null
-    cp ${unchecked} $out
-  '';
-  canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
-  file = if canRun then checked else unchecked;
+  file = import ../lib/settings.nix { inherit lib pkgs; } {
+    inherit (cfg) package;
+    settings = written;
+    # The second command also refuses an address that a registration cannot have.
+    check = file: ''
+      fhir-bridge check-config --offline --config ${file} --state-directory "$TMPDIR"
+      fhir-bridge registration --config ${file} --registration "$TMPDIR/registration.yaml" > /dev/null
+    '';
+  };
 
   unit = import ../lib/hardening.nix // {
     User = user;
@@ -170,12 +169,7 @@ in
       fhir-bridge = lib.mkDefault registration;
     };
 
-    users.users.${user} = {
-      isSystemUser = true;
-      group = user;
-      description = user;
-    };
-    users.groups.${user} = { };
+    users = import ../lib/user.nix user;
 
     # For `runuser -u fhir-bridge -- fhir-bridge --config /etc/fhir-bridge.toml status`.
     environment.systemPackages = [ cfg.package ];
@@ -201,30 +195,26 @@ in
       # Not after the homeserver: what is written to FHIR meanwhile waits, and so does the bridge.
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
-      serviceConfig = unit // {
-        Type = "notify";
-        ExecStart = "${lib.getExe cfg.package} run --config ${file}";
-        LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") cfg.credentials;
-        Restart = "always";
-        RestartSec = "1s";
-        WatchdogSec = "30s";
-        # Requests in hand may finish.
-        TimeoutStopSec = "30s";
-        LimitNOFILE = 16384;
-        TasksMax = 256;
-        MemoryMax = "1G";
+      serviceConfig =
+        unit
+        // import ../lib/network.nix
+        // {
+          Type = "notify";
+          ExecStart = "${lib.getExe cfg.package} run --config ${file}";
+          LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") cfg.credentials;
+          Restart = "always";
+          RestartSec = "1s";
+          WatchdogSec = "30s";
+          # Requests in hand may finish.
+          TimeoutStopSec = "30s";
+          LimitNOFILE = 16384;
+          TasksMax = 256;
+          MemoryMax = "1G";
 
-        # It talks to the homeserver and to a FHIR server, and listens on its own ports alone.
-        PrivateNetwork = false;
-        IPAddressDeny = "";
-        SocketBindDeny = "any";
-        SocketBindAllow = map (port: "tcp:${toString port}") (lib.unique (map portOf ownAddresses));
-        RestrictAddressFamilies = [
-          "AF_INET"
-          "AF_INET6"
-          "AF_UNIX"
-        ];
-      };
+          # It talks to the homeserver and to a FHIR server, and listens on its own ports alone.
+          SocketBindDeny = "any";
+          SocketBindAllow = map (port: "tcp:${toString port}") (lib.unique (map portOf ownAddresses));
+        };
       # Keep trying: an address or a credential may come later than the program.
       unitConfig.StartLimitIntervalSec = 0;
     };
