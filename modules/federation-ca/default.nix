@@ -91,7 +91,10 @@ let
     };
 in
 {
-  imports = [ ./options.nix ];
+  imports = [
+    ../lib/listeners.nix
+    ./options.nix
+  ];
 
   config = lib.mkMerge [
     (lib.mkIf (cfg.enable || cfg.client.enable) {
@@ -210,6 +213,8 @@ in
     })
 
     (lib.mkIf (cfg.enable && cfg.est.enable) {
+      services.care-federation.listeners."ca.est.listen" = cfg.est.listen;
+
       systemd.sockets.federation-ca-est = {
         description = "Enrolment in the care federation (EST)";
         wantedBy = [ "sockets.target" ];

@@ -8,18 +8,13 @@
 let
   cfg = config.services.care-federation.proxy;
   inherit (cfg) settings;
-  ca = config.services.care-federation.ca or { enable = false; };
+  inherit (config.services.care-federation) ca;
   inherit (import ../lib/addresses.nix { inherit lib; }) isPrivate portOf;
 
   # Every listener by the name of its socket unit.
   listeners =
     lib.filterAttrs (_: addresses: addresses != [ ]) settings.listen
     // lib.mapAttrs' (name: site: lib.nameValuePair "site-${name}" site.listen) settings.static_sites;
-  everyAddress = lib.concatLists (lib.attrValues listeners);
-  # An address on which two listeners wait; the same port on two addresses is fine.
-  taken = lib.attrNames (
-    lib.filterAttrs (_: same: lib.length same > 1) (lib.groupBy lib.id everyAddress)
-  );
 
   # The program gets its sockets from systemd, so that it needs no privileges and a restart loses no connection.
   written = lib.recursiveUpdate settings {
@@ -39,7 +34,11 @@ let
   withTls = lib.filterAttrs (_: server: server.certificate != null) settings.servers;
 in
 {
-  imports = [ ./options.nix ];
+  imports = [
+    ../federation-ca
+    ../lib/listeners.nix
+    ./options.nix
+  ];
 
   config = lib.mkIf cfg.enable {
     assertions = [
@@ -59,14 +58,7 @@ in
         '';
       }
       {
-        assertion = taken == [ ];
-        message = ''
-          services.care-federation.proxy: two listeners wait on ${lib.concatStringsSep " and on " taken}.
-          Give one of them another port in services.care-federation.proxy.settings.listen or static_sites.
-        '';
-      }
-      {
-        assertion = cfg.certificates != "ca" || ca.enable or false || ca.client.enable or false;
+        assertion = cfg.certificates != "ca" || ca.enable || ca.client.enable;
         message = ''
           services.care-federation.proxy.certificates is "ca", but this host has no CA.
           Write services.care-federation.ca.enable = true; for a CA on this host, or
@@ -113,12 +105,22 @@ in
       servers behind it. Write services.care-federation.proxy.settings.policy.members = [ ... ];
     '';
 
-    users.users.federation-proxy = {
-      isSystemUser = true;
-      group = "federation-proxy";
-      description = "federation-proxy";
-    };
-    users.groups.federation-proxy = { };
+    services.care-federation.listeners =
+      lib.mapAttrs' (name: lib.nameValuePair "proxy.settings.listen.${name}") settings.listen
+      // lib.mapAttrs' (
+        name: site: lib.nameValuePair "proxy.settings.static_sites.${name}.listen" site.listen
+      ) settings.static_sites;
+
+    # Where a server takes its pair from the CA's directory, the CA is told of it.
+    services.care-federation.ca.certificates = lib.mkIf (cfg.certificates == "ca") (
+      lib.mapAttrs (_: _: { group = lib.mkDefault "federation-proxy"; }) (
+        lib.filterAttrs (
+          name: server: server.key == "${ca.directory}/certs/${name}/key.pem"
+        ) settings.servers
+      )
+    );
+
+    users = import ../lib/user.nix "federation-proxy";
 
     systemd.sockets = lib.mapAttrs' (
       name: addresses:
@@ -144,10 +146,8 @@ in
     systemd.services.federation-proxy =
       let
         certificateUnits =
-          lib.optional (cfg.certificates == "ca" && ca.enable or false) "federation-ca.service"
-          ++ lib.optional (
-            cfg.certificates == "ca" && ca.client.enable or false
-          ) "federation-ca-client.service"
+          lib.optional (cfg.certificates == "ca" && ca.enable) "federation-ca.service"
+          ++ lib.optional (cfg.certificates == "ca" && ca.client.enable) "federation-ca-client.service"
           ++ lib.optionals (cfg.certificates == "acme") (
             map (name: "acme-${name}.service") (lib.attrNames settings.servers)
           );

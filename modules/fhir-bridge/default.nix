@@ -10,16 +10,12 @@ let
   inherit (cfg) settings;
   inherit (lib) mkOption types;
   inherit (import ../lib/addresses.nix { inherit lib; })
-    bracketed
-    clash
     isPrivate
     isTcp
     portOf
     ;
   inherit (config.services.care-federation) homeserver;
-  proxy = config.services.care-federation.proxy or { enable = false; };
   programs = import ../lib/programs.nix pkgs;
-  toml = pkgs.formats.toml { };
   prefix = "services.care-federation.bridge";
 
   state = "/var/lib/fhir-bridge";
@@ -31,24 +27,6 @@ let
   tcp = lib.filter isTcp settings.listen;
   # Everything that waits on this machine, as far as these modules know.
   ownAddresses = tcp ++ lib.filter isTcp (settings.homeserver_listen ++ settings.admin);
-  otherAddresses =
-    lib.optionals homeserver.enable (
-      map (host: "${bracketed host}:${toString homeserver.port}") homeserver.listenAddresses
-    )
-    ++ lib.optionals proxy.enable (
-      lib.filter isTcp (
-        lib.concatLists (lib.attrValues proxy.settings.listen)
-        ++ lib.concatMap (site: site.listen) (lib.attrValues proxy.settings.static_sites)
-      )
-    );
-  # Addresses of the bridge on which something else waits, or the bridge itself once more.
-  taken = lib.unique (
-    lib.concatLists (
-      lib.imap0 (
-        index: address: lib.filter (clash address) (lib.drop (index + 1) ownAddresses ++ otherAddresses)
-      ) ownAddresses
-    )
-  );
 
   # === settings ===
 
@@ -156,14 +134,13 @@ in
           Write ${prefix}.tokensFile = "/etc/secrets/fhir-clients.toml"; or listen on 127.0.0.1.
         '';
       }
-      {
-        assertion = taken == [ ];
-        message = ''
-          ${prefix}: something else waits on ${lib.concatStringsSep " and on " taken} already.
-          Give the bridge another port in ${prefix}.settings.listen or admin.
-        '';
-      }
     ];
+
+    services.care-federation.listeners = {
+      "bridge.settings.listen" = settings.listen;
+      "bridge.settings.homeserver_listen" = settings.homeserver_listen;
+      "bridge.settings.admin" = settings.admin;
+    };
 
     services.care-federation.homeserver.applicationServices = lib.mkIf isHere {
       fhir-bridge = lib.mkDefault registration;
