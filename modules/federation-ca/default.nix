@@ -274,10 +274,25 @@ in
           '';
         }
       ]
-      ++ lib.mapAttrsToList (
-        name: certificate:
-        secrets.notInStore ''services.care-federation.ca.certificates."${name}".tokenFile'' certificate.tokenFile
-      ) cfg.certificates;
+      ++ lib.concatLists (
+        lib.mapAttrsToList (
+          name: certificate:
+          let
+            option = ''services.care-federation.ca.certificates."${name}".tokenFile'';
+          in
+          [
+            {
+              assertion = certificate.tokenFile != null;
+              message = ''
+                ${option} is not set: the CA on the other host would not know this one.
+                Make a token there with `federation-ca token ${name}`, put it into a file here, and write its path:
+                ${option} = "/etc/secrets/enrolment-token";
+              '';
+            }
+            (secrets.notInStore option certificate.tokenFile)
+          ]
+        ) cfg.certificates
+      );
 
       systemd.services.federation-ca-client = {
         description = "Certificates from the network's certificate authority";
