@@ -1,0 +1,54 @@
+hosts = [huisarts, vvt]
+start_all()
+
+with subtest("the hosts get their certificates from the CA, each with its token"):
+    hand_out_ca(ca, hosts)
+    ca.wait_for_unit("federation-ca-est.service")
+    for host in hosts:
+        token = ca.succeed(f"runuser -u federation-ca -- federation-ca --dir /var/lib/federation-ca token {host.name}")
+        host.succeed("install -d -m 0700 /etc/secrets", f"(umask 077; echo {token.strip()} > /etc/secrets/enrolment-token)")
+    for host in hosts:
+        host.wait_until_succeeds(f"test -e /var/lib/federation-ca/certs/{host.name}/cert.pem")
+
+with subtest("proxy, homeserver and its administrator come by themselves"):
+    for host in hosts:
+        host.wait_for_unit("federation-proxy.service")
+        host.wait_for_unit("care-homeserver-admin.service")
+
+with subtest("a room is shared, and what is said is on both sides"):
+    tokens = {host.name: administrator(host, "http://127.0.0.1:8008") for host in hosts}
+
+    def call(host, method, path, body=None):
+        """The answer to the administrator's request at the own homeserver, by way of the own proxy."""
+        return client(host, host.name, tokens[host.name], method, path, body)
+
+    room = call(vvt, "POST", "/createRoom", {"preset": "private_chat", "invite": ["@admin:huisarts"]})["room_id"]
+    at = quote(room, safe="")
+    call(huisarts, "POST", f"/join/{at}?via=vvt", {})
+    for host in hosts:
+        message = {"msgtype": "m.text", "body": f"Van {host.name}"}
+        call(host, "PUT", f"/rooms/{at}/send/m.room.message/1", message)
+
+    def said(host):
+        """The texts in the room, as a homeserver has them."""
+        events = call(host, "GET", f"/rooms/{at}/messages?dir=b&limit=50")["chunk"]
+        return {event["content"]["body"] for event in events if event["type"] == "m.room.message"}
+
+    for host in hosts:
+        retry(lambda _: said(host) == {"Van huisarts", "Van vvt"}, 60)
+
+with subtest("Element knows its homeserver, and the bridge is there for programs on its host alone"):
+    for host in hosts:
+        settings = json.loads(host.succeed("curl --silent --fail http://127.0.0.1:8003/config.json"))
+        assert settings["default_server_config"]["m.homeserver"]["base_url"] == f"https://{host.name}:8448", settings
+        host.wait_until_succeeds("curl --silent --fail http://127.0.0.1:1235/healthz", timeout=120)
+        host.succeed("curl --silent --fail http://127.0.0.1:1234/fhir/metadata")
+
+with subtest("the others reach what they need, and nothing else"):
+
+    def reachable(port):
+        """Whether a connection from one host to a port of the other comes about."""
+        return huisarts.execute(f"timeout 2 bash -c '</dev/tcp/192.168.1.3/{port}'")[0] == 0
+
+    found = {port for port in [443, 1234, 1235, 3128, 8003, 8008, 8448, 9448] if reachable(port)}
+    assert found == {443, 8003, 8448}, found
