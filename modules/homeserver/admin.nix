@@ -50,10 +50,10 @@ in
         "care-homeserver.target"
       ];
       unitConfig.ConditionPathExists = toString cfg.caCertificate;
-      requires = [
-        "care-homeserver-secrets.service"
-        "matrix-synapse.service"
-      ];
+      # Until it is done, however often: Synapse's own start may fail before one succeeds.
+      unitConfig.StartLimitIntervalSec = 0;
+      requires = [ "care-homeserver-secrets.service" ];
+      wants = [ "matrix-synapse.service" ];
       after = [
         "care-homeserver-secrets.service"
         "matrix-synapse.service"
@@ -78,6 +78,8 @@ in
         // {
           Type = "oneshot";
           RemainAfterExit = true;
+          Restart = "on-failure";
+          RestartSec = "5s";
           DynamicUser = true;
           StateDirectory = unit;
           StateDirectoryMode = "0700";

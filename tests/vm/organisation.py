@@ -2,6 +2,9 @@ hosts = [huisarts, vvt]
 start_all()
 
 with subtest("the hosts get their certificates from the CA, each with its token"):
+    # In the way of Synapse's first start.
+    vvt.succeed("systemd-run --unit=in-the-way openssl s_server -accept 127.0.0.1:8008 -nocert -cipher NULL -quiet")
+    vvt.wait_for_open_port(8008)
     hand_out_ca(ca, hosts)
     ca.wait_for_unit("federation-ca-est.service")
     for host in hosts:
@@ -10,7 +13,9 @@ with subtest("the hosts get their certificates from the CA, each with its token"
     for host in hosts:
         host.wait_until_succeeds(f"test -e /var/lib/federation-ca/certs/{host.name}/cert.pem")
 
-with subtest("proxy, homeserver and its administrator come by themselves"):
+with subtest("proxy, homeserver and its administrator come by themselves, also after a first start that fails"):
+    vvt.wait_until_succeeds("test $(systemctl show -p NRestarts --value matrix-synapse.service) -gt 0")
+    vvt.succeed("systemctl stop in-the-way.service")
     for host in hosts:
         host.wait_for_unit("federation-proxy.service")
         host.wait_for_unit("care-homeserver-admin.service")
