@@ -42,6 +42,25 @@ with subtest("a room is shared, and what is said is on both sides"):
     for host in hosts:
         retry(lambda _: said(host) == {"Van huisarts", "Van vvt"}, 60)
 
+with subtest("a host that lost everything has it back from its copy"):
+    vvt.succeed("systemctl start care-homeserver-backup.service")
+    copy = "/var/backup/care-homeserver/" + vvt.succeed("ls /var/backup/care-homeserver").strip()
+    secrets = ["form", "macaroon", "registration"]
+    vvt.succeed(
+        "systemctl stop matrix-synapse.service",
+        "runuser -u matrix-synapse -- psql -c 'drop owned by current_user'",
+        "rm /var/lib/matrix-synapse/homeserver.signing.key",
+        *[f"rm /var/lib/care-homeserver/{secret}" for secret in secrets],
+        # As docs/src/nix.md says.
+        f"runuser -u matrix-synapse -- pg_restore --clean --if-exists --dbname matrix-synapse {copy}/homeserver.dump",
+        f"install -m 0600 -o matrix-synapse -g matrix-synapse -t /var/lib/matrix-synapse {copy}/homeserver.signing.key",
+        *[f"install -m 0600 -t /var/lib/care-homeserver {copy}/{secret}" for secret in secrets],
+        "systemctl start matrix-synapse.service",
+    )
+    assert said(vvt) == {"Van huisarts", "Van vvt"}
+    call(vvt, "PUT", f"/rooms/{at}/send/m.room.message/2", {"msgtype": "m.text", "body": "Terug"})
+    retry(lambda _: "Terug" in said(huisarts), 60)
+
 with subtest("Element knows its homeserver, and the bridge is there for programs on its host alone"):
     for host in hosts:
         settings = json.loads(host.succeed("curl --silent --fail http://127.0.0.1:8003/config.json"))
