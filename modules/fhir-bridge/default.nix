@@ -161,7 +161,7 @@ in
       serviceConfig = unit // {
         Type = "oneshot";
         RemainAfterExit = true;
-        ExecStart = "${lib.getExe cfg.package} registration --config ${file}";
+        ExecStart = "${lib.getExe cfg.package} registration --readdress --config ${file}";
       };
     };
 

@@ -68,6 +68,15 @@ with subtest("Element knows its homeserver, and the bridge is there for programs
         host.wait_until_succeeds("curl --silent --fail http://127.0.0.1:1235/healthz", timeout=120)
         host.succeed("curl --silent --fail http://127.0.0.1:1234/fhir/metadata")
 
+with subtest("a registration with an address that the bridge no longer has is mended, and the homeserver hears of it"):
+    registration = "/var/lib/fhir-bridge/registration.yaml"
+    before = vvt.succeed(f"cat {registration}")
+    vvt.succeed(f"sed -i 's|^url: .*|url: http://127.0.0.1:1299|' {registration}")
+    last = invocation(vvt, "matrix-synapse.service")
+    vvt.succeed("systemctl restart fhir-bridge-registration.service")
+    assert vvt.succeed(f"cat {registration}") == before
+    wait_until_up(vvt, {"matrix-synapse.service": last})
+
 with subtest("the others reach what they need, and nothing else"):
 
     def reachable(port):
