@@ -45,15 +45,7 @@ let
     StateDirectoryMode = "0711";
   };
 
-  withNetwork = {
-    PrivateNetwork = false;
-    IPAddressDeny = "";
-    RestrictAddressFamilies = [
-      "AF_INET"
-      "AF_INET6"
-      "AF_UNIX"
-    ];
-  };
+  withNetwork = import ../lib/network.nix;
 
   # One certificate from an authority elsewhere. The token is needed once; afterwards the present certificate speaks for
   # the host, and the token's file may go.
@@ -82,7 +74,12 @@ let
   noToken = "none";
   tokens = lib.filterAttrs (_: certificate: certificate.tokenFile != null) cfg.certificates;
 
-  reloads = lib.filterAttrs (_: certificate: certificate.reloadUnits != [ ]) cfg.certificates;
+  # The names of the certificates that a unit must hear of, by unit.
+  reloads = lib.foldAttrs (name: names: [ name ] ++ names) [ ] (
+    lib.mapAttrsToList (
+      name: certificate: lib.genAttrs certificate.reloadUnits (_: name)
+    ) cfg.certificates
+  );
   # After a failure too: of several certificates the others may have been renewed.
   thenReload =
     let
@@ -94,7 +91,10 @@ let
     };
 in
 {
-  imports = [ ./options.nix ];
+  imports = [
+    ../lib/listeners.nix
+    ./options.nix
+  ];
 
   config = lib.mkMerge [
     (lib.mkIf (cfg.enable || cfg.client.enable) {
@@ -108,36 +108,49 @@ in
         }
       ];
 
-      users.users.federation-ca = {
-        isSystemUser = true;
-        group = "federation-ca";
-        description = "federation-ca";
-      };
-      users.groups.federation-ca = { };
+      users = import ../lib/user.nix "federation-ca";
 
       environment.systemPackages = [ cfg.package ];
 
       # As root, for it tells other units; it reads nothing but the names of the pairs in place.
       systemd.services.federation-ca-reload = lib.mkIf (reloads != { }) {
         description = "Reload of the units whose certificates were renewed";
+        # The CA's start may issue one anew: a name was added, or the old one was revoked or had expired.
+        wantedBy = lib.optional cfg.enable "federation-ca.service";
+        after = lib.optional cfg.enable "federation-ca.service";
         # However often it is asked for: who was not asked keeps the old certificate until it expires.
         unitConfig.StartLimitIntervalSec = 0;
-        script = lib.concatStrings (
-          lib.mapAttrsToList (name: certificate: ''
-            # A certificate that is not there yet, or whose enrolment fails, keeps nothing from the others.
-            now=$(readlink ${cfg.directory}/certs/${name} || true)
-            before=$(cat "$RUNTIME_DIRECTORY/${name}" 2>/dev/null || true)
-            if [ "$now" != "$before" ]; then
-              systemctl try-reload-or-restart ${lib.escapeShellArgs certificate.reloadUnits}
-              echo "$now" > "$RUNTIME_DIRECTORY/${name}"
+        # What a unit was told is kept when it was told: one that fails keeps nothing from the others, and is told again.
+        script = ''
+          failed=0
+          tell() {
+            unit=$1
+            shift
+            # Of a certificate that is not there yet there is nothing to tell.
+            now=$(cd ${cfg.directory}/certs && readlink "$@" || true)
+            if [ "$now" = "$(cat "$RUNTIME_DIRECTORY/$unit" 2>/dev/null || true)" ]; then
+              return
+            elif systemctl try-reload-or-restart "$unit"; then
+              echo "$now" > "$RUNTIME_DIRECTORY/$unit"
+            else
+              echo "$unit could not be told of its new certificate; it will be told again" >&2
+              failed=1
             fi
-          '') reloads
-        );
+          }
+          ${lib.concatLines (
+            lib.mapAttrsToList (unit: names: "tell ${lib.escapeShellArgs ([ unit ] ++ names)}") reloads
+          )}
+          exit $failed
+        '';
         serviceConfig = hardening // {
           Type = "oneshot";
           PrivateUsers = false;
           RuntimeDirectory = "federation-ca-reload";
           RuntimeDirectoryPreserve = true;
+          Restart = "on-failure";
+          RestartSec = "5s";
+          RestartSteps = 6;
+          RestartMaxDelaySec = "5min";
         };
       };
     })
@@ -200,6 +213,8 @@ in
     })
 
     (lib.mkIf (cfg.enable && cfg.est.enable) {
+      services.care-federation.listeners."ca.est.listen" = cfg.est.listen;
+
       systemd.sockets.federation-ca-est = {
         description = "Enrolment in the care federation (EST)";
         wantedBy = [ "sockets.target" ];
@@ -259,10 +274,25 @@ in
           '';
         }
       ]
-      ++ lib.mapAttrsToList (
-        name: certificate:
-        secrets.notInStore ''services.care-federation.ca.certificates."${name}".tokenFile'' certificate.tokenFile
-      ) cfg.certificates;
+      ++ lib.concatLists (
+        lib.mapAttrsToList (
+          name: certificate:
+          let
+            option = ''services.care-federation.ca.certificates."${name}".tokenFile'';
+          in
+          [
+            {
+              assertion = certificate.tokenFile != null;
+              message = ''
+                ${option} is not set: the CA on the other host would not know this one.
+                Make a token there with `federation-ca token ${name}`, put it into a file here, and write its path:
+                ${option} = "/etc/secrets/enrolment-token";
+              '';
+            }
+            (secrets.notInStore option certificate.tokenFile)
+          ]
+        ) cfg.certificates
+      );
 
       systemd.services.federation-ca-client = {
         description = "Certificates from the network's certificate authority";

@@ -23,7 +23,10 @@ let
         type = types.nullOr types.str;
         default = null;
         example = "federation-proxy";
-        description = "The group that may read the key; null for nobody but the CA itself.";
+        description = ''
+          The group that may read the key; null for nobody but the CA itself. The files belong to the user
+          `federation-ca`: a service that insists on a key of its own takes a copy with `LoadCredential=`.
+        '';
       };
       tokenFile = secrets.mkSecretOption {
         example = "/etc/secrets/enrolment-token";

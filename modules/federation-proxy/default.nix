@@ -8,20 +8,13 @@
 let
   cfg = config.services.care-federation.proxy;
   inherit (cfg) settings;
-  ca = config.services.care-federation.ca or { enable = false; };
-  toml = pkgs.formats.toml { };
-
+  inherit (config.services.care-federation) ca;
   inherit (import ../lib/addresses.nix { inherit lib; }) isPrivate portOf;
 
   # Every listener by the name of its socket unit.
   listeners =
     lib.filterAttrs (_: addresses: addresses != [ ]) settings.listen
     // lib.mapAttrs' (name: site: lib.nameValuePair "site-${name}" site.listen) settings.static_sites;
-  everyAddress = lib.concatLists (lib.attrValues listeners);
-  # An address on which two listeners wait; the same port on two addresses is fine.
-  taken = lib.attrNames (
-    lib.filterAttrs (_: same: lib.length same > 1) (lib.groupBy lib.id everyAddress)
-  );
 
   # The program gets its sockets from systemd, so that it needs no privileges and a restart loses no connection.
   written = lib.recursiveUpdate settings {
@@ -32,18 +25,20 @@ let
       listen = [ "systemd:site-${name}" ];
     }) settings.static_sites;
   };
-  withoutNulls = lib.filterAttrsRecursive (_: value: value != null);
-  unchecked = toml.generate "federation-proxy-unchecked.toml" (withoutNulls written);
-  checked = pkgs.runCommandLocal "federation-proxy.toml" { nativeBuildInputs = [ cfg.package ]; } ''
-    federation-proxy check-config --settings-only --config ${unchecked}
-    cp ${unchecked} $out
-  '';
-  canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+  file = import ../lib/settings.nix { inherit lib pkgs; } {
+    inherit (cfg) package;
+    settings = written;
+    check = file: "federation-proxy check-config --settings-only --config ${file}";
+  };
 
   withTls = lib.filterAttrs (_: server: server.certificate != null) settings.servers;
 in
 {
-  imports = [ ./options.nix ];
+  imports = [
+    ../federation-ca
+    ../lib/listeners.nix
+    ./options.nix
+  ];
 
   config = lib.mkIf cfg.enable {
     assertions = [
@@ -63,14 +58,7 @@ in
         '';
       }
       {
-        assertion = taken == [ ];
-        message = ''
-          services.care-federation.proxy: two listeners wait on ${lib.concatStringsSep " and on " taken}.
-          Give one of them another port in services.care-federation.proxy.settings.listen or static_sites.
-        '';
-      }
-      {
-        assertion = cfg.certificates != "ca" || ca.enable or false || ca.client.enable or false;
+        assertion = cfg.certificates != "ca" || ca.enable || ca.client.enable;
         message = ''
           services.care-federation.proxy.certificates is "ca", but this host has no CA.
           Write services.care-federation.ca.enable = true; for a CA on this host, or
@@ -117,12 +105,22 @@ in
       servers behind it. Write services.care-federation.proxy.settings.policy.members = [ ... ];
     '';
 
-    users.users.federation-proxy = {
-      isSystemUser = true;
-      group = "federation-proxy";
-      description = "federation-proxy";
-    };
-    users.groups.federation-proxy = { };
+    services.care-federation.listeners =
+      lib.mapAttrs' (name: lib.nameValuePair "proxy.settings.listen.${name}") settings.listen
+      // lib.mapAttrs' (
+        name: site: lib.nameValuePair "proxy.settings.static_sites.${name}.listen" site.listen
+      ) settings.static_sites;
+
+    # Where a server takes its pair from the CA's directory, the CA is told of it.
+    services.care-federation.ca.certificates = lib.mkIf (cfg.certificates == "ca") (
+      lib.mapAttrs (_: _: { group = lib.mkDefault "federation-proxy"; }) (
+        lib.filterAttrs (
+          name: server: server.key == "${ca.directory}/certs/${name}/key.pem"
+        ) settings.servers
+      )
+    );
+
+    users = import ../lib/user.nix "federation-proxy";
 
     systemd.sockets = lib.mapAttrs' (
       name: addresses:
@@ -148,10 +146,8 @@ in
     systemd.services.federation-proxy =
       let
         certificateUnits =
-          lib.optional (cfg.certificates == "ca" && ca.enable or false) "federation-ca.service"
-          ++ lib.optional (
-            cfg.certificates == "ca" && ca.client.enable or false
-          ) "federation-ca-client.service"
+          lib.optional (cfg.certificates == "ca" && ca.enable) "federation-ca.service"
+          ++ lib.optional (cfg.certificates == "ca" && ca.client.enable) "federation-ca-client.service"
           ++ lib.optionals (cfg.certificates == "acme") (
             map (name: "acme-${name}.service") (lib.attrNames settings.servers)
           );
@@ -162,30 +158,26 @@ in
         wantedBy = [ "multi-user.target" ];
         wants = [ "network-online.target" ] ++ certificateUnits;
         after = [ "network-online.target" ] ++ certificateUnits;
-        serviceConfig = import ../lib/hardening.nix // {
-          Type = "notify-reload";
-          ExecStart = "${lib.getExe cfg.package} run --config ${if canRun then checked else unchecked}";
-          User = "federation-proxy";
-          Group = "federation-proxy";
-          Restart = "always";
-          RestartSec = "1s";
-          WatchdogSec = "30s";
-          # The open requests may finish (limits.drain_time) before the rest is cut.
-          TimeoutStopSec = "45s";
-          LimitNOFILE = 131072;
-          TasksMax = 512;
-          MemoryMax = "2G";
+        serviceConfig =
+          import ../lib/hardening.nix
+          // import ../lib/network.nix
+          // {
+            Type = "notify-reload";
+            ExecStart = "${lib.getExe cfg.package} run --config ${file}";
+            User = "federation-proxy";
+            Group = "federation-proxy";
+            Restart = "always";
+            RestartSec = "1s";
+            WatchdogSec = "30s";
+            # The open requests may finish (limits.drain_time) before the rest is cut.
+            TimeoutStopSec = "45s";
+            LimitNOFILE = 131072;
+            TasksMax = 512;
+            MemoryMax = "2G";
 
-          # It talks to homeservers and to other members; its own ports come from the socket units.
-          PrivateNetwork = false;
-          IPAddressDeny = "";
-          SocketBindDeny = "any";
-          RestrictAddressFamilies = [
-            "AF_INET"
-            "AF_INET6"
-            "AF_UNIX"
-          ];
-        };
+            # It talks to homeservers and to other members; its own ports come from the socket units.
+            SocketBindDeny = "any";
+          };
         # Keep trying: the certificates may come later than the program.
         unitConfig.StartLimitIntervalSec = 0;
       };

@@ -7,7 +7,7 @@
 }:
 let
   cfg = config.services.care-federation.proxy;
-  ca = config.services.care-federation.ca or { enable = false; };
+  inherit (config.services.care-federation) ca;
   programs = import ../lib/programs.nix pkgs;
   toml = pkgs.formats.toml { };
   inherit (lib) mkOption types literalExpression;
@@ -108,10 +108,10 @@ in
         "acme"
         "files"
       ];
-      default = if ca.enable or false || ca.client.enable or false then "ca" else "files";
+      default = if ca.enable || ca.client.enable then "ca" else "files";
       defaultText = lib.literalMD "`\"ca\"` where this host has or uses a CA of the network, else `\"files\"`";
       description = ''
-        Where the servers' certificates come from: `ca`, the network's own CA
+        Where the servers' certificates come from: `ca`, the network's own CA, which is told of them
         ({option}`services.care-federation.ca.certificates`); `acme`, {option}`security.acme`, with a certificate of
         the server's name; `files`, those named in {option}`settings.servers`.
       '';
@@ -145,14 +145,9 @@ in
                 ]
                 [ "203.0.113.7:8448" ]
                 "TLS by server name: federation, its discovery, and clients. `[::]` takes IPv4 too.";
-            plain =
-              addresses
-                [
-                  "127.0.0.1:8008"
-                  "[::1]:8008"
-                ]
-                [ ]
-                "Plain HTTP by `Host`, for browsers on this machine.";
+            plain = addresses [ ] [ "127.0.0.1:8008" ] ''
+              Plain HTTP by `Host`, for browsers on this machine.
+            '';
             egress = addresses [ "127.0.0.1:3128" ] [ ] ''
               HTTP CONNECT for the homeservers' own calls; keep it private.
             '';

@@ -10,16 +10,12 @@ let
   inherit (cfg) settings;
   inherit (lib) mkOption types;
   inherit (import ../lib/addresses.nix { inherit lib; })
-    bracketed
-    clash
     isPrivate
     isTcp
     portOf
     ;
   inherit (config.services.care-federation) homeserver;
-  proxy = config.services.care-federation.proxy or { enable = false; };
   programs = import ../lib/programs.nix pkgs;
-  toml = pkgs.formats.toml { };
   prefix = "services.care-federation.bridge";
 
   state = "/var/lib/fhir-bridge";
@@ -31,24 +27,6 @@ let
   tcp = lib.filter isTcp settings.listen;
   # Everything that waits on this machine, as far as these modules know.
   ownAddresses = tcp ++ lib.filter isTcp (settings.homeserver_listen ++ settings.admin);
-  otherAddresses =
-    lib.optionals homeserver.enable (
-      map (host: "${bracketed host}:${toString homeserver.port}") homeserver.listenAddresses
-    )
-    ++ lib.optionals proxy.enable (
-      lib.filter isTcp (
-        lib.concatLists (lib.attrValues proxy.settings.listen)
-        ++ lib.concatMap (site: site.listen) (lib.attrValues proxy.settings.static_sites)
-      )
-    );
-  # Addresses of the bridge on which something else waits, or the bridge itself once more.
-  taken = lib.unique (
-    lib.concatLists (
-      lib.imap0 (
-        index: address: lib.filter (clash address) (lib.drop (index + 1) ownAddresses ++ otherAddresses)
-      ) ownAddresses
-    )
-  );
 
   # === settings ===
 
@@ -57,16 +35,15 @@ let
     { state_directory = state; }
     cfg.secretSettings
   ];
-  withoutNulls = lib.filterAttrsRecursive (_: value: value != null);
-  unchecked = toml.generate "fhir-bridge-unchecked.toml" (withoutNulls written);
-  # The second command also refuses an address that a registration cannot have.
-  checked = pkgs.runCommandLocal "fhir-bridge.toml" { nativeBuildInputs = [ cfg.package ]; } ''
-    fhir-bridge check-config --offline --config ${unchecked} --state-directory "$TMPDIR"
-    fhir-bridge registration --config ${unchecked} --registration "$TMPDIR/registration.yaml" > /dev/null
-    cp ${unchecked} $out
-  '';
-  canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
-  file = if canRun then checked else unchecked;
+  file = import ../lib/settings.nix { inherit lib pkgs; } {
+    inherit (cfg) package;
+    settings = written;
+    # The second command also refuses an address that a registration cannot have.
+    check = file: ''
+      fhir-bridge check-config --offline --config ${file} --state-directory "$TMPDIR"
+      fhir-bridge registration --config ${file} --registration "$TMPDIR/registration.yaml" > /dev/null
+    '';
+  };
 
   unit = import ../lib/hardening.nix // {
     User = user;
@@ -157,25 +134,19 @@ in
           Write ${prefix}.tokensFile = "/etc/secrets/fhir-clients.toml"; or listen on 127.0.0.1.
         '';
       }
-      {
-        assertion = taken == [ ];
-        message = ''
-          ${prefix}: something else waits on ${lib.concatStringsSep " and on " taken} already.
-          Give the bridge another port in ${prefix}.settings.listen or admin.
-        '';
-      }
     ];
+
+    services.care-federation.listeners = {
+      "bridge.settings.listen" = settings.listen;
+      "bridge.settings.homeserver_listen" = settings.homeserver_listen;
+      "bridge.settings.admin" = settings.admin;
+    };
 
     services.care-federation.homeserver.applicationServices = lib.mkIf isHere {
       fhir-bridge = lib.mkDefault registration;
     };
 
-    users.users.${user} = {
-      isSystemUser = true;
-      group = user;
-      description = user;
-    };
-    users.groups.${user} = { };
+    users = import ../lib/user.nix user;
 
     # For `runuser -u fhir-bridge -- fhir-bridge --config /etc/fhir-bridge.toml status`.
     environment.systemPackages = [ cfg.package ];
@@ -190,7 +161,7 @@ in
       serviceConfig = unit // {
         Type = "oneshot";
         RemainAfterExit = true;
-        ExecStart = "${lib.getExe cfg.package} registration --config ${file}";
+        ExecStart = "${lib.getExe cfg.package} registration --readdress --config ${file}";
       };
     };
 
@@ -201,30 +172,26 @@ in
       # Not after the homeserver: what is written to FHIR meanwhile waits, and so does the bridge.
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
-      serviceConfig = unit // {
-        Type = "notify";
-        ExecStart = "${lib.getExe cfg.package} run --config ${file}";
-        LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") cfg.credentials;
-        Restart = "always";
-        RestartSec = "1s";
-        WatchdogSec = "30s";
-        # Requests in hand may finish.
-        TimeoutStopSec = "30s";
-        LimitNOFILE = 16384;
-        TasksMax = 256;
-        MemoryMax = "1G";
+      serviceConfig =
+        unit
+        // import ../lib/network.nix
+        // {
+          Type = "notify";
+          ExecStart = "${lib.getExe cfg.package} run --config ${file}";
+          LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") cfg.credentials;
+          Restart = "always";
+          RestartSec = "1s";
+          WatchdogSec = "30s";
+          # Requests in hand may finish.
+          TimeoutStopSec = "30s";
+          LimitNOFILE = 16384;
+          TasksMax = 256;
+          MemoryMax = "1G";
 
-        # It talks to the homeserver and to a FHIR server, and listens on its own ports alone.
-        PrivateNetwork = false;
-        IPAddressDeny = "";
-        SocketBindDeny = "any";
-        SocketBindAllow = map (port: "tcp:${toString port}") (lib.unique (map portOf ownAddresses));
-        RestrictAddressFamilies = [
-          "AF_INET"
-          "AF_INET6"
-          "AF_UNIX"
-        ];
-      };
+          # It talks to the homeserver and to a FHIR server, and listens on its own ports alone.
+          SocketBindDeny = "any";
+          SocketBindAllow = map (port: "tcp:${toString port}") (lib.unique (map portOf ownAddresses));
+        };
       # Keep trying: an address or a credential may come later than the program.
       unitConfig.StartLimitIntervalSec = 0;
     };

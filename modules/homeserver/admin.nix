@@ -50,10 +50,10 @@ in
         "care-homeserver.target"
       ];
       unitConfig.ConditionPathExists = toString cfg.caCertificate;
-      requires = [
-        "care-homeserver-secrets.service"
-        "matrix-synapse.service"
-      ];
+      # Until it is done, however often: Synapse's own start may fail before one succeeds.
+      unitConfig.StartLimitIntervalSec = 0;
+      requires = [ "care-homeserver-secrets.service" ];
+      wants = [ "matrix-synapse.service" ];
       after = [
         "care-homeserver-secrets.service"
         "matrix-synapse.service"
@@ -72,26 +72,26 @@ in
           --user ${lib.escapeShellArg cfg.admin.user} --password-file "$password" \
           --config ${configuration} http://${address}:${toString cfg.port}
       '';
-      serviceConfig = import ../lib/hardening.nix // {
-        Type = "oneshot";
-        RemainAfterExit = true;
-        DynamicUser = true;
-        StateDirectory = unit;
-        StateDirectoryMode = "0700";
-        LoadCredential = [
-          "registration:${cfg.secretPaths.registration}"
-        ]
-        ++ lib.optional (cfg.admin.passwordFile != null) "password:${toString cfg.admin.passwordFile}";
+      serviceConfig =
+        import ../lib/hardening.nix
+        // import ../lib/network.nix
+        // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          Restart = "on-failure";
+          RestartSec = "5s";
+          DynamicUser = true;
+          StateDirectory = unit;
+          StateDirectoryMode = "0700";
+          LoadCredential = [
+            "registration:${cfg.secretPaths.registration}"
+          ]
+          ++ lib.optional (cfg.admin.passwordFile != null) "password:${toString cfg.admin.passwordFile}";
 
-        # It talks to the homeserver's own port.
-        PrivateNetwork = false;
-        RestrictAddressFamilies = [
-          "AF_INET"
-          "AF_INET6"
-          "AF_UNIX"
-        ];
-        IPAddressAllow = [ "localhost" ] ++ lib.filter (host: !isWildcard host) cfg.listenAddresses;
-      };
+          # It talks to the homeserver's own port.
+          IPAddressDeny = "any";
+          IPAddressAllow = [ "localhost" ] ++ lib.filter (host: !isWildcard host) cfg.listenAddresses;
+        };
     };
   };
 }

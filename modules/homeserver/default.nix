@@ -9,10 +9,11 @@ let
   synapse = config.services.matrix-synapse;
   secrets = import ../lib/secrets.nix { inherit lib; };
   caUnit = lib.optional (config.services.care-federation.ca.enable or false) "federation-ca.service";
-  inherit (import ../lib/addresses.nix { inherit lib; }) isWildcard;
+  inherit (import ../lib/addresses.nix { inherit lib; }) bracketed isWildcard;
 in
 {
   imports = [
+    ../lib/listeners.nix
     ./secrets.nix
     ./database.nix
     ./workers.nix
@@ -136,6 +137,10 @@ in
     ++ lib.mapAttrsToList (
       name: secrets.notInStore ''services.care-federation.homeserver.applicationServices."${name}"''
     ) cfg.applicationServices;
+
+    services.care-federation.listeners."homeserver.port" = map (
+      host: "${bracketed host}:${toString cfg.port}"
+    ) cfg.listenAddresses;
 
     services.matrix-synapse = {
       enable = true;

@@ -165,7 +165,7 @@ in
           serviceConfig.RestartSec = lib.mkForce "1s";
         };
         care-homeserver-admin = lib.mkIf (cfg.admin.user != null) {
-          requires = [ "nginx.service" ];
+          wants = [ "nginx.service" ];
           after = [ "nginx.service" ];
         };
       };

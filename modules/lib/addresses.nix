@@ -30,6 +30,15 @@ rec {
   # Whether two listeners cannot both be there.
   clash =
     one: other:
-    portOf one == portOf other
-    && (hostOf one == hostOf other || isWildcard (hostOf one) || isWildcard (hostOf other));
+    if isTcp one && isTcp other then
+      portOf one == portOf other
+      && (
+        hostOf one == hostOf other
+        || covers (hostOf one) (hostOf other)
+        || covers (hostOf other) (hostOf one)
+      )
+    else
+      one == other;
+  # `[::]` takes IPv4 too.
+  covers = wildcard: host: wildcard == "[::]" || wildcard == "0.0.0.0" && !lib.hasPrefix "[" host;
 }

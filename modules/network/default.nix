@@ -189,9 +189,6 @@ in
         services.care-federation.ca = {
           enable = true;
           inherit names;
-          certificates = lib.genAttrs names (_: {
-            group = "federation-proxy";
-          });
         };
 
         services.care-federation.proxy = {

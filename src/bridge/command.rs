@@ -1,6 +1,7 @@
 //! The program `fhir-bridge`: its commands and settings.
 
 mod inspect;
+mod registration;
 mod relocate;
 mod serve;
 mod settings;
@@ -49,7 +50,11 @@ enum Command {
     /// Serve until SIGTERM or SIGINT (the default)
     Run,
     /// Make the registration file if it is not there, and say what to put into homeserver.yaml
-    Registration,
+    Registration {
+        /// Where one is there that names another `url` than the settings, write that into it; its tokens stay
+        #[arg(long)]
+        readdress: bool,
+    },
     /// Check settings and registration, and whether homeserver and bridge reach each other
     CheckConfig {
         /// Do not ask the homeserver
@@ -107,7 +112,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         match command {
             Command::Run => serve::run(settings).await,
-            Command::Registration => serve::registration(&settings),
+            Command::Registration { readdress } => registration::make(&settings, readdress),
             Command::CheckConfig { offline } => inspect::check(&settings, offline).await,
             Command::Status { json } => inspect::status(&settings, json).await,
             Command::Retry { number } => inspect::retry(&settings, number).await,

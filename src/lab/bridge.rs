@@ -80,12 +80,7 @@ impl Bridge {
     pub fn prepare(&self) -> Result<(), Failure> {
         files::make_directory(&self.directory)?;
         let settings = self.settings()?;
-        let (mut registration, _) = Registration::read_or_make(&self.registration(), &settings.blueprint())?;
-        let url = settings.url();
-        if registration.url.as_ref() != Some(&url) {
-            registration.url = Some(url);
-            registration.write(&self.registration())?;
-        }
+        Registration::read_or_make_at(&self.registration(), &settings.blueprint())?;
         let text = toml::to_string(&settings)
             .map_err(|error| Failure::new(Status::Data, "cannot write the bridge's settings as TOML").because(error))?;
         files::write(&self.settings_file(), text.as_bytes(), files::PUBLIC)

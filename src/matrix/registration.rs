@@ -176,6 +176,23 @@ impl Registration {
         Ok((registration, Origin::Made))
     }
 
+    /// As [`Registration::read_or_make`]; where the file names another address than the blueprint, that is written into
+    /// it, and its tokens are kept.
+    ///
+    /// # Errors
+    /// As [`Registration::read_or_make`], and when the blueprint's address is not one that a homeserver can call.
+    pub fn read_or_make_at(path: &Path, blueprint: &Blueprint) -> Result<(Self, Origin), Failure> {
+        let (registration, origin) = Self::read_or_make(path, blueprint)?;
+        let address = url(&blueprint.url)
+            .map_err(|problem| Failure::new(Status::Config, format!("registration: url: {problem}")))?;
+        if registration.url.as_ref() == Some(&address) {
+            return Ok((registration, origin));
+        }
+        let registration = Self { url: Some(address), ..registration };
+        registration.write(path)?;
+        Ok((registration, Origin::Changed))
+    }
+
     /// Writes the file atomically, for the owner alone (mode 0600).
     ///
     /// # Errors
@@ -262,6 +279,8 @@ pub enum Origin {
     Read,
     /// The file was made; the homeserver does not know it yet.
     Made,
+    /// The file was there with another address; the homeserver does not know the new one yet.
+    Changed,
 }
 
 fn yes() -> bool {

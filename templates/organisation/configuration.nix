@@ -1,5 +1,5 @@
-# One organisation's host: its homeserver, the proxy in front of it, and its Element Web. Its certificate comes from the
-# network's CA.
+# One organisation's host: its homeserver, the proxy in front of it, its Element Web, and the bridge between FHIR and
+# Matrix. Its certificate comes from the network's CA.
 { config, ... }:
 let
   # Of this organisation, and of the others in the network: their server names, and where their proxies are.
@@ -18,10 +18,7 @@ in
       server = "https://ca:8449";
       fingerprint = "0000000000000000000000000000000000000000000000000000000000000000";
     };
-    ca.certificates.${name} = {
-      group = "federation-proxy";
-      tokenFile = "/etc/secrets/enrolment-token";
-    };
+    ca.certificates.${name}.tokenFile = "/etc/secrets/enrolment-token";
 
     homeserver = {
       enable = true;
@@ -52,6 +49,9 @@ in
     };
 
     element.${name}.title = "Thuiszorg";
+
+    # FHIR is at http://127.0.0.1:1234/fhir, for the programs on this host.
+    bridge.enable = true;
   };
 
   # Names that no DNS knows.

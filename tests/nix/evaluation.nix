@@ -35,7 +35,7 @@ let
 
   sound = import ./sound.nix { inherit pkgs; };
   faulty = import ./faulty.nix { inherit pkgs; };
-  facts = import ./facts.nix { inherit lib evaluate; };
+  facts = import ./facts.nix { inherit pkgs evaluate; };
 
   # What is wrong with a case, as sentences; none where it is as it should be.
   judgeConfig =

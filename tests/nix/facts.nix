@@ -1,8 +1,9 @@
 # What must be true of evaluated systems, as sentences that are true or false. Here is what VM tests without nested
 # containers cannot show: how the host and the containers of a whole network on one host wait for each other, and what
 # of the host is in the containers.
-{ lib, evaluate }:
+{ pkgs, evaluate }:
 let
+  inherit (pkgs) lib;
   host = evaluate { services.care-federation.network.enable = true; };
   inherit (host.services.care-federation) bridge;
   vvt = host.containers.vvt.config;
@@ -60,6 +61,20 @@ in
           3
         ]
     ) read;
+
+  "an edit of the documents, of a module or of a VM test rebuilds no program" =
+    let
+      inherit ((import ../../nix/programs.nix pkgs).care-federation) src;
+      built = lib.filesystem.listFilesRecursive "${src}";
+      isElsewhere =
+        path:
+        lib.any (part: lib.hasInfix part path) [
+          ".md"
+          ".nix"
+          "/tests/vm/"
+        ];
+    in
+    lib.any (lib.hasSuffix "/src/lib.rs") built && !lib.any isElsewhere built;
 
   "every kind of file that a setting of the bridge names is a credential or public" =
     let

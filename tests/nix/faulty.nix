@@ -59,8 +59,40 @@ in
     says = "has a certificate without its key. Write both.";
   };
   two-listeners-on-one-address = {
-    settings = proxy { listen.admin = [ "127.0.0.1:8008" ]; };
-    says = "two listeners wait on 127.0.0.1:8008";
+    settings = proxy { listen.admin = [ "127.0.0.1:3128" ]; };
+    says = "127.0.0.1:3128 (services.care-federation.proxy.settings.listen.admin) and 127.0.0.1:3128 (services.care-federation.proxy.settings.listen.egress)";
+  };
+  listener-behind-a-wildcard = {
+    settings = proxy { listen.admin = [ "127.0.0.1:8448" ]; };
+    says = "127.0.0.1:8448 (services.care-federation.proxy.settings.listen.admin) and [::]:8448 (services.care-federation.proxy.settings.listen.tls)";
+  };
+  homeserver-on-the-proxy-port = {
+    settings = lib.recursiveUpdate (homeserver { }) (proxy {
+      listen.plain = [ "127.0.0.1:8008" ];
+    });
+    says = "127.0.0.1:8008 (services.care-federation.homeserver.port) and 127.0.0.1:8008 (services.care-federation.proxy.settings.listen.plain)";
+  };
+  two-elements-on-one-port = {
+    settings = lib.recursiveUpdate (proxy { }) {
+      services.care-federation.element = {
+        huisarts = { };
+        vvt = { };
+      };
+    };
+    says = "[::]:8003 (services.care-federation.proxy.settings.static_sites.element-huisarts.listen) and [::]:8003";
+  };
+  enrolment-on-the-proxy-port = {
+    settings = lib.recursiveUpdate (proxy { }) {
+      services.care-federation.ca = {
+        enable = true;
+        names = [ "vvt" ];
+        est = {
+          enable = true;
+          listen = [ "[::]:8448" ];
+        };
+      };
+    };
+    says = "[::]:8448 (services.care-federation.ca.est.listen) and [::]:8448";
   };
   no-certificate = {
     settings = proxy {
@@ -122,6 +154,31 @@ in
       server = "https://ca:8449";
     };
     says = "does not say which CA to trust";
+  };
+  client-without-token = {
+    settings.services.care-federation.ca = {
+      client.enable = true;
+      certificates.vvt = { };
+    };
+    says = "Make a token there with `federation-ca token vvt`";
+  };
+  proxy-whose-ca-does-not-certify-it = {
+    settings = {
+      services.care-federation = {
+        ca = {
+          enable = true;
+          names = [ "huisarts" ];
+        };
+        proxy = {
+          enable = true;
+          settings = {
+            policy.members = [ "vvt" ];
+            servers.vvt.upstream = "http://127.0.0.1:8008";
+          };
+        };
+      };
+    };
+    says = "certificates.\"vvt\" is for a name that the CA may not certify";
   };
   token-in-store = {
     settings.services.care-federation.ca = {
@@ -200,17 +257,17 @@ in
   };
   bridge-on-the-homeserver-port = {
     settings = bridge { settings.listen = [ "127.0.0.1:8008" ]; };
-    says = "something else waits on 127.0.0.1:8008 already";
+    says = "127.0.0.1:8008 (services.care-federation.bridge.settings.listen) and 127.0.0.1:8008 (services.care-federation.homeserver.port)";
   };
   bridge-for-the-homeserver-on-one-port-twice = {
     settings = bridge {
       settings.homeserver_listen = [ "0.0.0.0:1234" ];
     };
-    says = "something else waits on 0.0.0.0:1234 already";
+    says = "0.0.0.0:1234 (services.care-federation.bridge.settings.homeserver_listen) and 127.0.0.1:1234 (services.care-federation.bridge.settings.listen)";
   };
   bridge-on-one-port-twice = {
     settings = bridge { settings.admin = [ "127.0.0.1:1234" ]; };
-    says = "something else waits on 127.0.0.1:1234 already";
+    says = "127.0.0.1:1234 (services.care-federation.bridge.settings.admin) and 127.0.0.1:1234 (services.care-federation.bridge.settings.listen)";
   };
   bridge-on-the-proxy-port = {
     settings = lib.recursiveUpdate (proxy { }) {
@@ -220,7 +277,7 @@ in
         settings.admin = [ "127.0.0.1:9448" ];
       };
     };
-    says = "something else waits on 127.0.0.1:9448 already";
+    says = "127.0.0.1:9448 (services.care-federation.bridge.settings.admin) and 127.0.0.1:9448 (services.care-federation.proxy.settings.listen.admin)";
   };
   fhir-credentials-for-nobody = {
     settings = bridge { fhirServer.tokenFile = "/etc/secrets/fhir-token"; };

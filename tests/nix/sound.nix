@@ -78,6 +78,23 @@ in
     };
   };
 
+  listeners-of-two-families.services.care-federation = {
+    homeserver = {
+      enable = true;
+      name = "vvt";
+      listenAddresses = [
+        "10.0.0.5"
+        "::1"
+      ];
+    };
+    bridge = {
+      enable = true;
+      registrationFile = "/etc/secrets/registration.yaml";
+      tokensFile = "/etc/secrets/fhir-clients.toml";
+      settings.listen = [ "0.0.0.0:1234" ];
+      settings.homeserver_listen = [ "[::1]:1234" ];
+    };
+  };
   bridge-beside-its-homeserver.services.care-federation = {
     homeserver = {
       enable = true;

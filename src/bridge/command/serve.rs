@@ -1,4 +1,4 @@
-//! `fhir-bridge run` and `fhir-bridge registration`.
+//! `fhir-bridge run`.
 
 use std::{
     path::PathBuf,
@@ -14,7 +14,10 @@ use prometheus_client::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::settings::{self, Settings};
+use super::{
+    registration,
+    settings::{self, Settings},
+};
 use crate::{
     bridge::{
         directory::Directory,
@@ -112,31 +115,6 @@ impl Parts {
     }
 }
 
-/// Makes the registration if it is not there and says what to do with it.
-pub(super) fn registration(settings: &Settings) -> anyhow::Result<()> {
-    let path = settings.registration_file()?;
-    if let Some(directory) = path.parent() {
-        files::make_directory(directory)?;
-    }
-    let (registration, origin) = Registration::read_or_make(&path, &settings.blueprint())?;
-    let made = if origin == Origin::Made { "was made" } else { "is" };
-    println!("The registration {made} in {}.", path.display());
-    println!("{}", instructions(&path));
-    for remark in registration.remarks(&files::read_text(&path, 1 << 20)?) {
-        println!("Note: {remark}.");
-    }
-    Ok(())
-}
-
-/// What to put into homeserver.yaml.
-fn instructions(path: &std::path::Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    format!(
-        "Put into homeserver.yaml, and restart the homeserver:\n  app_service_config_files:\n    - {}",
-        path.display()
-    )
-}
-
 /// Serves until a signal.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     logs::start(settings.log.format, &settings.log.level)?;
@@ -171,7 +149,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     if parts.origin == Origin::Made {
         // On standard error like the log, but as lines that can be copied.
-        eprintln!("{}", instructions(&settings.registration_file()?));
+        eprintln!("{}", registration::instructions(&settings.registration_file()?));
     }
     let base = settings.fhir.server.as_ref().map_or_else(|| settings.fhir_base(), |elsewhere| elsewhere.base.clone());
     info!(fhir = base, "serving");

@@ -49,6 +49,25 @@ fn a_made_registration_survives_writing_and_reading() {
 }
 
 #[test]
+fn a_new_address_goes_into_a_registration_that_is_there_and_its_tokens_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registration.yaml");
+    let at = |url: &str| {
+        Registration::read_or_make_at(&path, &Blueprint { url: url.to_owned(), ..Blueprint::default() }).unwrap()
+    };
+    let (made, origin) = at("http://127.0.0.1:1234/");
+    assert_eq!(origin, Origin::Made);
+    assert_eq!(at("http://127.0.0.1:1234/"), (made.clone(), Origin::Read));
+    let (changed, origin) = at("http://10.0.0.5:2234");
+    assert_eq!(origin, Origin::Changed);
+    assert_eq!(changed, Registration { url: Some("http://10.0.0.5:2234".to_owned()), ..made });
+    assert_eq!(Registration::read(&path).unwrap(), changed);
+    let nowhere = Blueprint { url: "ftp://10.0.0.5".to_owned(), ..Blueprint::default() };
+    Registration::read_or_make_at(&path, &nowhere).unwrap_err();
+    assert_eq!(Registration::read(&path).unwrap(), changed);
+}
+
+#[test]
 fn it_controls_its_bot_and_its_ghosts_on_its_own_server_only() {
     let registration = Registration::generate(&Blueprint::default()).unwrap();
     let server = ruma::server_name!("vvt");
