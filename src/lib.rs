@@ -13,6 +13,10 @@
 //! | 3 | [`bridge`] | the mapping between the two and the engine that carries it |
 //! | 4 | [`lab`] | the whole network on one machine, its scenario, its measurements |
 
+// What tests share with those of this crate itself calls it by its name.
+#[cfg(test)]
+extern crate self as care_federation;
+
 pub mod bridge;
 pub mod fhir;
 pub mod lab;

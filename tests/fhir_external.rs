@@ -11,7 +11,6 @@
 
 use std::{
     env,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -29,7 +28,7 @@ use care_federation::{
         resources::{Bundle, Communication, Resource, ResourceType},
         server::{Condition, Effect, FhirError, FhirServer as _, HistoryOf},
     },
-    service::secrets::Secret,
+    service::{listeners::free_port, secrets::Secret},
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -62,7 +61,7 @@ async fn server() -> Server {
             "no FHIR server to test against: set FHIR_TEST_SERVER to a base address, or HFS to a program that starts one"
         )
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let child = Command::new(&program)
         .arg(port.to_string())

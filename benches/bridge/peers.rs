@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use axum::{Json, Router};
-use care_federation::lab::{cache::Turn, places::Places, python::Python};
+use care_federation::{
+    lab::{cache::Turn, places::Places, python::Python},
+    service::listeners::free_port,
+};
 use serde_json::json;
 use tokio::{net::TcpListener, process::Command};
 
@@ -109,7 +112,7 @@ impl Peer {
         http: &reqwest::Client,
     ) -> Result<Appservice> {
         let scripts = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bridge/peers")).join(self.name());
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let store = directory.join(format!("{}.store", self.name()));
         let text = |path: &Path| path.display().to_string();
         let own = [homeserver.to_owned(), port.to_string(), text(&store)];

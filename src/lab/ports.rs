@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, Ipv6Addr, TcpListener},
     path::Path,
     str::FromStr,
     time::{Duration, Instant},
@@ -11,13 +10,9 @@ use std::{
 
 use crate::service::{
     failure::{Failure, Status},
+    listeners::{free_port, is_taken},
     network::Network,
-    secrets::Secret,
 };
-
-/// Free ports are taken from below the range that Linux hands out for outgoing connections (32768 and up), so that
-/// none is lost to a connection between finding it and listening on it.
-const FREE_RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// How the ports of a network are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,44 +68,12 @@ impl Ports {
                 }
             }
             Self::Free => {
-                let mut free = FreePorts::new()?;
                 for (_, port) in all_mut(&mut network) {
-                    *port = free.next()?;
+                    *port = free_port()?;
                 }
             }
         }
         Ok(network)
-    }
-}
-
-/// Ports that are free now; each is held until all have been found, so that none comes twice.
-struct FreePorts {
-    candidate: u16,
-    held: Vec<TcpListener>,
-}
-
-// === impl FreePorts ===
-
-impl FreePorts {
-    fn new() -> Result<Self, Failure> {
-        // A random start keeps networks that start at the same moment apart.
-        let random = u16::from_str_radix(Secret::random(2)?.expose(), 16).unwrap_or_default();
-        let candidate = FREE_RANGE.start + random % (FREE_RANGE.end - FREE_RANGE.start);
-        Ok(Self { candidate, held: Vec::new() })
-    }
-
-    fn next(&mut self) -> Result<u16, Failure> {
-        for _ in FREE_RANGE {
-            let port = self.candidate;
-            self.candidate = if port + 1 == FREE_RANGE.end { FREE_RANGE.start } else { port + 1 };
-            if !taken(port)
-                && let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            {
-                self.held.push(listener);
-                return Ok(port);
-            }
-        }
-        Err(Failure::new(Status::Unavailable, "this machine has no free ports left"))
     }
 }
 
@@ -152,7 +115,7 @@ pub fn check(network: &Network, patience: Duration) -> Result<(), Failure> {
     }
     let until = Instant::now() + patience;
     for (port, what) in seen {
-        while taken(port) {
+        while is_taken(port) {
             if Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
@@ -163,20 +126,6 @@ pub fn check(network: &Network, patience: Duration) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Whether somebody listens on the port on a loopback address. A port that is only closing does not count.
-fn taken(port: u16) -> bool {
-    use socket2::{Domain, Socket, Type};
-    let bind = |address: std::net::SocketAddr| -> std::io::Result<()> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1)
-    };
-    let used =
-        |result: std::io::Result<()>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse);
-    used(bind((Ipv4Addr::LOCALHOST, port).into())) || used(bind((Ipv6Addr::LOCALHOST, port).into()))
 }
 
 /// The program that listens on a port, as `nginx (process 1234)`; known for this user's own programs, or to root.
@@ -210,7 +159,10 @@ fn holds_one_of(process: &Path, sockets: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv6Addr, TcpListener};
+
     use super::*;
+    use crate::service::listeners::FREE_RANGE;
 
     #[test]
     fn ports_move_together() {

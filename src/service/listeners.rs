@@ -2,16 +2,28 @@
 
 use std::{
     fmt, io,
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener},
+    ops::Range,
     os::unix::net::UnixListener as StdUnixListener,
     path::PathBuf,
     str::FromStr,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use super::failure::{Failure, Status};
+use super::{
+    failure::{Failure, Status},
+    secrets::Secret,
+};
+
+/// Free ports are taken from below the range that Linux hands out for outgoing connections and to whoever asks for any
+/// port (32768 and up), so that none is lost between finding it and listening on it.
+pub const FREE_RANGE: Range<u16> = 20_000..32_000;
 
 /// Connections that the kernel may hold ready before the program accepts them.
 const BACKLOG: i32 = 1024;
@@ -117,6 +129,36 @@ fn tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A port of the loopback addresses that is free now, for a program that must be told where to listen. A process is given
+/// none twice, and begins at a random one, so that processes that ask at the same time are given different ones.
+///
+/// # Errors
+/// When none of [`FREE_RANGE`] is free, or the system has no random numbers.
+pub fn free_port() -> Result<u16, Failure> {
+    static TURN: LazyLock<Result<AtomicU16, String>> = LazyLock::new(|| {
+        let random = Secret::random(2).map_err(|failure| failure.to_string())?;
+        Ok(AtomicU16::new(u16::from_str_radix(random.expose(), 16).unwrap_or_default()))
+    });
+    let turn = TURN.as_ref().map_err(|text| Failure::new(Status::Unavailable, text.clone()))?;
+    let length = FREE_RANGE.end - FREE_RANGE.start;
+    (0..length)
+        .map(|_| FREE_RANGE.start + turn.fetch_add(1, Ordering::Relaxed) % length)
+        .find(|port| !is_taken(*port))
+        .ok_or_else(|| Failure::new(Status::Unavailable, "this machine has no free ports left"))
+}
+
+/// Whether somebody listens on the port on a loopback address. A port that is only closing does not count.
+pub fn is_taken(port: u16) -> bool {
+    let bind = |address: SocketAddr| -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)
+    };
+    let used = |result: io::Result<()>| matches!(result, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
+    used(bind((Ipv4Addr::LOCALHOST, port).into())) || used(bind((Ipv6Addr::LOCALHOST, port).into()))
 }
 
 fn cannot_listen(address: &Address, error: io::Error) -> Failure {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use care_federation::matrix::Registration;
+use care_federation::{matrix::Registration, service::listeners::free_port};
 
 /// The server's name.
 pub(crate) const NAME: &str = "zorg.test";
@@ -28,7 +28,7 @@ impl Synapse {
     /// Starts Synapse and waits until it serves.
     pub(crate) fn start(command: &[String], services: &[&Registration]) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
-        let port = free_port();
+        let port = free_port().unwrap();
         let configuration = configure(&directory, port, services);
         let socket = directory.join("notify");
         let ready = UnixDatagram::bind(&socket).unwrap();
@@ -56,10 +56,6 @@ impl Synapse {
         }
         Self { url: format!("http://127.0.0.1:{port}"), _process: process }
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn configure(directory: &Path, port: u16, services: &[&Registration]) -> PathBuf {

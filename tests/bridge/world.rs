@@ -3,14 +3,16 @@
 use std::{
     ffi::OsString,
     fs,
-    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use care_federation::lab::{install::Synapse, places::Places};
+use care_federation::{
+    lab::{install::Synapse, places::Places},
+    service::listeners::free_port,
+};
 use reqwest::{Client, StatusCode};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
@@ -483,10 +485,9 @@ fn kill_group(leader: &mut Child) {
     let _ = leader.wait();
 }
 
-/// Ports that are free now. All are held until all are known, so that they differ.
+/// Ports that are free now.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    [(); N].map(|()| free_port().unwrap())
 }
 
 /// The homeserver's program and its first arguments: `$SYNAPSE_HOMESERVER`, or the lab's own, installed if need be.

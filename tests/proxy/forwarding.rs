@@ -2,6 +2,8 @@
 
 use std::{io::Write as _, net::TcpStream, time::Duration};
 
+use care_federation::service::listeners::free_port;
+
 use crate::support::{Network, Received, ask, connect, read_response, read_rest, reply, wait_for};
 
 #[test]
@@ -222,8 +224,7 @@ fn a_homeserver_that_is_down_is_502_at_once() {
     let network = Network::with(
         |settings| {
             let vvt = settings.servers.get_mut("vvt").unwrap();
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            vvt.upstream = format!("http://{free}").parse().unwrap();
+            vvt.upstream = format!("http://127.0.0.1:{}", free_port().unwrap()).parse().unwrap();
         },
         |_, _| false,
     );

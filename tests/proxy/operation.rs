@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use care_federation::service::listeners::free_port;
+
 use crate::support::{Backend, Network, ask, connect, read_response, read_rest, reply, wait_for};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_federation-proxy");
@@ -217,11 +219,9 @@ fn a_port_in_use_is_said_in_a_sentence() {
 fn the_access_log_holds_no_query() {
     let directory = tempfile::tempdir().unwrap();
     let backend = Backend::new(|_, stream| ok(stream));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
     let path = settings(directory.path(), &backend, "127.0.0.1:0");
     let text = std::fs::read_to_string(&path).unwrap().replace("127.0.0.1:0", &address.to_string());
-    drop(listener);
     std::fs::write(&path, text).unwrap();
     let log = directory.path().join("log");
     let mut command = Command::new(PROGRAM);

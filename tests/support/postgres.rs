@@ -5,7 +5,6 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,6 +15,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use care_federation::service::listeners::free_port;
 
 /// Time for what takes seconds, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -96,7 +97,7 @@ impl Postgres {
     fn start() -> Self {
         let programs = programs();
         let directory = tempfile::Builder::new().prefix("pg-").tempdir().unwrap().keep();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let user = Owner::find();
         user.own(&directory);
         let data = directory.join("data");

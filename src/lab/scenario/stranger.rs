@@ -2,7 +2,7 @@
 //! members' real addresses lie beside those of impostors.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     },
     service::{
         failure::{Failure, Status},
+        listeners::free_port,
         secrets::Secret,
     },
 };
@@ -65,8 +66,7 @@ impl Stranger {
         }
         let relay = Relay::start(places).await?;
         let directory = tempfile::Builder::new().prefix("federation-stranger-").tempdir()?;
-        // Held for a moment only; on this machine nobody else asks for a port that the kernel has just given.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let homeserver = Homeserver {
             name: NAME.to_owned(),
             directory: directory.path().to_owned(),
