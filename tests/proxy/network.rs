@@ -107,6 +107,42 @@ fn a_changed_list_of_members_counts_at_once() {
     wait_for("the member to be gone", || send(&network, header).status == 403);
 }
 
+#[test]
+fn a_tunnel_ends_with_the_membership_and_no_other_does() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("members");
+    std::fs::write(&list, "vvt\nhuisarts\n").unwrap();
+    let network = Network::with(
+        |settings| {
+            settings.policy.members_file = Some(list.clone());
+            for name in ["huisarts:8448", "vvt:8448"] {
+                settings.egress.targets.insert(name.parse().unwrap(), address.parse().unwrap());
+            }
+        },
+        |_, stream| ok(stream),
+    );
+    let open = |member: &str| {
+        let mut stream = connect(network.egress());
+        stream.write_all(format!("CONNECT {member}:8448 HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 39]).unwrap();
+        (stream, endpoint.accept().unwrap().0)
+    };
+    let (mut leaving, mut its_end) = open("huisarts");
+    let (mut staying, mut other_end) = open("vvt");
+    let shorter = directory.path().join("shorter");
+    std::fs::write(&shorter, "vvt\n").unwrap();
+    std::fs::rename(&shorter, &list).unwrap();
+    assert_eq!(leaving.read(&mut [0]).unwrap(), 0);
+    assert_eq!(its_end.read(&mut [0]).unwrap(), 0);
+    staying.write_all(b"ping").unwrap();
+    let mut ping = [0; 4];
+    other_end.read_exact(&mut ping).unwrap();
+    assert_eq!(&ping, b"ping");
+    assert_eq!(ask(&mut connect(network.egress()), "CONNECT huisarts:8448 HTTP/1.1\r\n\r\n").status, 403);
+}
+
 /// A member's endpoint that says something to whoever connects, and the settings that name it.
 fn with_endpoint() -> (Network, std::net::SocketAddr) {
     let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
