@@ -13,6 +13,7 @@ use axum::{
     middleware::{self, Next},
     routing::get,
 };
+use http_body_util::BodyExt as _;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -21,10 +22,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::services::ServeDir;
 
 use super::{
-    gate::Gate,
-    io::Watched,
+    answer::Answer,
+    forward::too_many,
+    gate::{self, Gate},
+    io::{Patient, Socket, Watched},
     settings::{Limits, StaticSite},
-    worker::{EXHAUSTED, is_of_one_connection},
+    worker::{EXHAUSTED, Shared, is_of_one_connection, refuse},
 };
 
 /// What Element's documentation asks of every answer.
@@ -76,15 +79,14 @@ async fn cache(request: Request, next: Next) -> Response<Body> {
 pub(crate) async fn serve(
     listener: Watched,
     router: Router,
-    limits: Limits,
+    shared: Arc<Shared>,
     gate: Arc<Gate>,
-    stop: CancellationToken,
     connections: TaskTracker,
 ) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = shared.stop.cancelled() => return,
         };
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
@@ -95,22 +97,66 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(place) = gate.connection(address) else { continue };
-        let (router, stop) = (router.clone(), stop.clone());
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(limits.idle_time.get()).max_headers(limits.header_count);
-        connections.spawn(async move {
-            let service = TowerToHyperService::new(router);
-            let connection = builder.serve_connection(TokioIo::new(socket), service);
-            tokio::pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
+        match gate.connection(address) {
+            Ok(place) => {
+                let routes = bounded(router.clone(), Arc::clone(&gate), place);
+                connections.spawn(serve_connection(
+                    socket,
+                    routes,
+                    shared.settings.limits.clone(),
+                    shared.stop.clone(),
+                ));
             }
-            drop(place);
-        });
+            Err(full) => {
+                shared.metrics.connections_refused.inc();
+                refuse(&socket, &too_many(full, "connections").to_message());
+            }
+        }
+    }
+}
+
+/// The routes for one connection, whose place at the gate they keep, with a place for each request until all of its
+/// response is sent.
+fn bounded(router: Router, gate: Arc<Gate>, place: gate::Connection) -> Router {
+    let place = Arc::new(place);
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let permit = gate.request(&place);
+        async move {
+            match permit {
+                Ok(permit) => next.run(request).await.map(|body| {
+                    Body::new(body.map_frame(move |frame| {
+                        let _held = &permit;
+                        frame
+                    }))
+                }),
+                Err(full) => response(too_many(full, "requests in flight")),
+            }
+        }
+    }))
+}
+
+fn response(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(Body::from(answer.body.into_owned()));
+    *response.status_mut() = answer.status;
+    for (name, value) in answer.fields {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+async fn serve_connection(socket: Socket, routes: Router, limits: Limits, stop: CancellationToken) {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.idle_time.get()).max_headers(limits.header_count);
+    let socket = Patient::new(socket, limits.idle_time.get());
+    let connection = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
     }
 }
