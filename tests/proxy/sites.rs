@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 use care_federation::proxy::settings::Settings;
@@ -86,6 +87,19 @@ fn a_file_is_had_whole_in_parts_or_not_at_all() {
     let head = ask(&mut connect(address), "HEAD /a.txt HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!((head.status, head.fields("content-length")), (200, vec!["10"]));
     assert_eq!(ask(&mut connect(address), "POST /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").status, 405);
+}
+
+/// The Nix store gives each file the same time: by that, an upgraded client would never be loaded.
+#[test]
+fn a_time_that_says_nothing_is_not_told_and_not_believed() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("index.html"), "new").unwrap();
+    let file = File::options().write(true).open(root.path().join("index.html")).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    let (_network, address) = serving(root.path(), "", |_| {});
+    let response = get(address, "/", "If-Modified-Since: Thu, 01 Jan 1970 00:00:01 GMT\r\n");
+    assert_eq!((response.status, response.text()), (200, "new"));
+    assert!(response.fields("last-modified").is_empty());
 }
 
 #[test]
