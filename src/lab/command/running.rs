@@ -19,7 +19,7 @@ use crate::{
     },
     pki::Authority,
     service::{
-        failure::{Failure, Status},
+        failure::{Failure, Status, explain},
         network::Network,
     },
 };
@@ -155,17 +155,18 @@ impl Lab {
         drop(lock);
     }
 
-    /// Says what crashes and what comes back, and renews certificates, until told to stop.
+    /// Says what crashes and what comes back, and renews certificates, until told to stop. What cannot be written down
+    /// now is no reason to end a network that works.
     async fn keep(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let mut renewals = tokio::time::interval(RENEW_EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = renewals.tick() => setup::certify(&self.places, &self.network)?,
+                _ = renewals.tick() => warn("certificates", setup::certify(&self.places, &self.network)),
                 event = self.supervisor.next_event() => match event {
                     Some(event) => {
                         say(event);
-                        self.tell()?;
+                        warn("status", self.tell());
                     }
                     None => return Err(Failure::new(Status::Unavailable, "no program is left to keep running").into()),
                 },
@@ -210,6 +211,12 @@ impl Lab {
 
 fn administrator(user: &User) -> &'static str {
     if user.admin { "   (administrator)" } else { "" }
+}
+
+fn warn(about: &str, outcome: Result<(), Failure>) {
+    if let Err(failure) = outcome {
+        eprintln!("{}\n  The network goes on; this is tried again later.", explain(about, &failure.into()));
+    }
 }
 
 fn say(event: Event) {
