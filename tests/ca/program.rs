@@ -108,6 +108,43 @@ fn revoking_a_host_ends_its_tokens() {
 }
 
 #[test]
+fn a_host_that_has_only_tokens_is_revoked_too() {
+    let home = Home::new();
+    let directory = home.directory.path();
+    run(directory, &["token", "huisarts"]).succeeded();
+    let revoked = run(directory, &["revoke", "huisarts"]);
+    assert!(revoked.err.contains("unused tokens have ended"), "{revoked:?}");
+    revoked.succeeded();
+    assert!(home.authority.grants().unwrap().is_empty());
+    run(directory, &["revoke", "huisarts"]).failed(66, "no certificate was issued", "show");
+}
+
+#[test]
+fn a_key_that_others_could_read_is_replaced() {
+    let home = Home::new();
+    let directory = home.directory.path();
+    run(directory, &["issue", "vvt"]).succeeded();
+    let key = home.path("certs/vvt/key.pem");
+    for arguments in [["issue", "vvt"].as_slice(), &["renew"]] {
+        let before = fs::read(&key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let run = run(directory, arguments);
+        assert!(run.err.contains("others have access to the key"), "{run:?}");
+        run.succeeded();
+        assert_ne!(fs::read(&key).unwrap(), before);
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o007, 0);
+    }
+}
+
+#[test]
+fn what_is_no_hosts_is_not_renewed() {
+    let home = Home::new();
+    run(home.directory.path(), &["issue", "vvt"]).succeeded();
+    fs::create_dir(home.path("certs/lost+found")).unwrap();
+    assert!(run(home.directory.path(), &["renew"]).succeeded().starts_with("vvt: not due"));
+}
+
+#[test]
 fn what_is_asked_wrongly_is_said() {
     let home = Home::new();
     let directory = home.directory.path();
@@ -233,6 +270,11 @@ fn a_group_may_read_the_key_and_keeps_that_over_renewals() {
     run(directory, &["issue", "vvt", "--group", &group]).succeeded();
     assert_eq!(mode(), 0o640);
     run(directory, &["renew", "--force"]).succeeded();
+    assert_eq!(mode(), 0o640);
+    fs::write(home.path("certs/vvt/cert.pem"), "").unwrap();
+    run(directory, &["renew"]).failed(65, "cert.pem is not a certificate", "federation-ca issue vvt");
+    let mended = run(directory, &["issue", "vvt"]);
+    assert!(mended.err.contains("the pair in place was damaged and has been replaced"), "{mended:?}");
     assert_eq!(mode(), 0o640);
     let unknown = run(directory, &["issue", "vvt", "--group", "no such group"]);
     assert!(unknown.status != 0 && unknown.err.contains("there is no group"), "{unknown:?}");
