@@ -4,7 +4,6 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::Command,
     thread::{self, JoinHandle},
 };
 
@@ -19,7 +18,7 @@ use care_federation::{
 use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
-use super::support::{Home, openssl, text, workspace};
+use super::support::{Home, openssl, outsider, text, workspace};
 
 /// An authority with its enrolment server on a free port.
 struct Office {
@@ -94,7 +93,7 @@ impl Office {
 
     fn curl(&self, operation: &str, arguments: &[&str]) -> Answer {
         let head = tempfile::NamedTempFile::new().unwrap();
-        let output = Command::new("curl")
+        let output = outsider("curl")
             .args(["--silent", "--show-error", "--max-time", "20", "--noproxy", "*"])
             .args(["--cacert", text(&self.home.path("ca.pem")), "--dump-header", text(head.path())])
             .args(arguments)

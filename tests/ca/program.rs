@@ -13,9 +13,10 @@ use std::{
 };
 
 use care_federation::pki::{Authority, LeafProfile, Outcome};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::support::{Home, openssl, text, workspace};
+use super::support::{Home, openssl, outsider, text, workspace};
 
 /// How a run of the program ended.
 #[derive(Debug)]
@@ -334,14 +335,13 @@ impl Service {
         }
     }
 
-    fn signal(&self, name: &str) {
-        let process = self.child.0.id().to_string();
-        assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.0.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
     /// What openssl says of the server's certificate.
     fn serial(home: &Home) -> String {
-        let output = Command::new("openssl")
+        let output = outsider("openssl")
             .args(["s_client", "-unix", text(&home.path("est")), "-servername", "localhost", "-verify_return_error"])
             .args(["-CAfile", text(&home.path("ca.pem")), "-verify_hostname", "localhost"])
             .stdin(Stdio::null())
@@ -354,7 +354,7 @@ impl Service {
     }
 
     fn curl(home: &Home, socket: &str, url: &str) -> String {
-        let output = Command::new("curl")
+        let output = outsider("curl")
             .args(["--silent", "--show-error", "--max-time", "20", "--cacert", text(&home.path("ca.pem"))])
             .args(["--unix-socket", text(&home.path(socket)), url])
             .output()
@@ -386,20 +386,20 @@ fn the_service_reports_reloads_and_stops() {
 
     let before = Service::serial(&home);
     home.authority.renew(&["localhost".to_owned()], true).unwrap();
-    service.signal("-HUP");
+    service.signal(Signal::HUP);
     service.wait_for("RELOADING=1");
     service.wait_for("READY=1");
     assert_ne!(Service::serial(&home), before);
 
     // A CA that cannot be read does not stop the service; it says so.
     fs::rename(home.path("ca.key"), home.path("away")).unwrap();
-    service.signal("-HUP");
+    service.signal(Signal::HUP);
     service.wait_for("RELOADING=1");
     service.wait_for("READY=1");
     assert!(Service::curl(&home, "admin", "http://x/healthz").contains("ca.key"));
     assert!(!Service::serial(&home).is_empty());
 
-    service.signal("-TERM");
+    service.signal(Signal::TERM);
     service.wait_for("STOPPING=1");
     assert!(service.child.0.wait().unwrap().success());
 }
