@@ -28,6 +28,8 @@ use crate::{
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How often certificates are looked at while the network runs. They are renewed a month before they end.
 const RENEW_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Wait before a status that could not be written is written again.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A network that runs.
 struct Lab {
@@ -159,14 +161,18 @@ impl Lab {
     /// now is no reason to end a network that works.
     async fn keep(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let mut renewals = tokio::time::interval(RENEW_EVERY);
+        let mut told = true;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = renewals.tick() => warn("certificates", setup::certify(&self.places, &self.network)),
+                () = tokio::time::sleep(TELL_AGAIN), if !told => told = self.tell().is_ok(),
+                _ = renewals.tick() => {
+                    _ = warn("certificates", setup::certify(&self.places, &self.network));
+                }
                 event = self.supervisor.next_event() => match event {
                     Some(event) => {
                         say(event);
-                        warn("status", self.tell());
+                        told = warn("status", self.tell());
                     }
                     None => return Err(Failure::new(Status::Unavailable, "no program is left to keep running").into()),
                 },
@@ -213,10 +219,11 @@ fn administrator(user: &User) -> &'static str {
     if user.admin { "   (administrator)" } else { "" }
 }
 
-fn warn(about: &str, outcome: Result<(), Failure>) {
-    if let Err(failure) = outcome {
-        eprintln!("{}\n  The network goes on; this is tried again later.", explain(about, &failure.into()));
-    }
+/// Says what failed, and that it is no more than that; whether all went well.
+fn warn(about: &str, outcome: Result<(), Failure>) -> bool {
+    let Err(failure) = outcome else { return true };
+    eprintln!("{}\n  The network goes on; this is tried again later.", explain(about, &failure.into()));
+    false
 }
 
 fn say(event: Event) {
