@@ -136,3 +136,23 @@ fn who_does_not_read_gives_the_places_back() {
     assert!(read_rest(&mut stalled).len() < LARGE as usize);
     network.wait_for_metric("federation_proxy_connections_open 0");
 }
+
+#[test]
+fn who_sends_no_more_is_cut() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("a.txt"), "text").unwrap();
+    let (network, address) = serving(root.path(), "", |settings| settings.limits.idle_time = "200ms".parse().unwrap());
+    for request in [
+        "POST /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+        "GET /a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+        "GET /a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET /a.txt HTTP/1.1\r\nHo",
+        "GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n",
+        "",
+    ] {
+        let mut stream = connect(address);
+        stream.write_all(request.as_bytes()).unwrap();
+        read_rest(&mut stream);
+    }
+    network.wait_for_metric("federation_proxy_connections_open 0");
+}
