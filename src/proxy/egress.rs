@@ -95,7 +95,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut socket: Socket, connection: ga
             let mut timer = Timer::new(Instant::now() + limits.idle_time.get());
             // Homeservers keep their connections for the next request: one outlasts a membership unless it is cut.
             tokio::select! {
-                () = tunnel::copy(sides.0, sides.1, limits.idle_time.get(), &mut timer) => {}
+                () = tunnel::copy(sides.0, sides.1, limits.idle_time.get(), &mut timer, &presence) => {}
                 () = worker.shared.targets.lost(&asked, changes) => {
                     tracing::info!(asked, "cut a way out of the network: this is no member any more");
                 }

@@ -172,6 +172,38 @@ fn with_endpoint() -> (Network, std::net::SocketAddr) {
     (network, address)
 }
 
+/// Homeservers keep tunnels for later: no stop waits for those.
+#[test]
+fn a_tunnel_is_answered_and_then_ends_when_the_proxy_stops() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.local_addr().unwrap().to_string();
+    let network = Network::with(
+        |settings| {
+            settings.egress.targets.insert("huisarts:8448".parse().unwrap(), address.parse().unwrap());
+            settings.limits.drain_time = "1h".parse().unwrap();
+        },
+        |_, stream| ok(stream),
+    );
+    let open = || {
+        let mut stream = connect(network.egress());
+        stream.write_all(b"CONNECT huisarts:8448 HTTP/1.1\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 39]).unwrap();
+        let mut its_end = endpoint.accept().unwrap().0;
+        stream.write_all(b"ping").unwrap();
+        its_end.read_exact(&mut [0; 4]).unwrap();
+        (stream, its_end)
+    };
+    let ((mut asking, mut to_answer), (mut kept, mut quiet)) = (open(), open());
+    quiet.write_all(b"pong").unwrap();
+    kept.read_exact(&mut [0; 4]).unwrap();
+    let stopper = std::thread::spawn(move || network.proxy.stop());
+    assert_eq!(kept.read(&mut [0]).unwrap(), 0);
+    to_answer.write_all(b"pong").unwrap();
+    asking.read_exact(&mut [0; 4]).unwrap();
+    assert_eq!(asking.read(&mut [0]).unwrap(), 0);
+    stopper.join().unwrap();
+}
+
 #[test]
 fn the_egress_leads_to_members_federation_ports() {
     let (network, _) = with_endpoint();
