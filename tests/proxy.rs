@@ -17,5 +17,7 @@ mod limits;
 mod network;
 #[path = "proxy/operation.rs"]
 mod operation;
+#[path = "proxy/sites.rs"]
+mod sites;
 #[path = "proxy/tls.rs"]
 mod tls;

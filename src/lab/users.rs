@@ -20,6 +20,8 @@ use crate::service::{
     secrets::Secret,
 };
 
+/// What to do when the list of users is not what it was: only there are the passwords.
+const PASSWORDS_LOST: &str = "Put users.json back from a backup; without it the network's state can only be begun anew, with `federation-lab reset`.";
 /// Largest list of users that is read, in bytes.
 const LIMIT: u64 = 16 * 1024 * 1024;
 /// Random bytes of a made password.
@@ -108,7 +110,7 @@ impl Users {
             Ok(text) => serde_json::from_str(&text).map_err(|error| {
                 Failure::new(Status::Data, format!("{} is not a list of users", path.display()))
                     .because(error)
-                    .remedy("Remove it; the homeservers keep their users, but the lab no longer knows their passwords.")
+                    .remedy(PASSWORDS_LOST)
             })?,
             Err(failure) if failure.status() == Status::NoInput => BTreeMap::new(),
             Err(failure) => return Err(failure),
@@ -182,6 +184,7 @@ async fn register(places: &Places, network: &Network, name: &Name, user: &User) 
                     format!("{} exists already with a password that the lab does not know", name.id()),
                 )
                 .because(error)
+                .remedy(PASSWORDS_LOST)
                 .into()
             })
         }

@@ -213,7 +213,18 @@ fn create(
         files::write(&path, key.serialize_pem().as_bytes(), files::SECRET)?;
         key
     };
-    if !directory.join(super::record::FILE).exists() {
+    if directory.join(super::record::FILE).exists() {
+        let mut record = Record::read(directory)?;
+        if !record.certificates.is_empty() {
+            let path = Authority::certificate_path(directory);
+            let text = format!("{} is gone, and certificates were issued by it", path.display());
+            return Err(Failure::new(Status::NoInput, text).remedy(
+                "Put it back from a backup, or from any host: a new one would end all of them. To begin anew, use \
+                 another directory.",
+            ));
+        }
+        note_url(&mut record, directory, profile)?;
+    } else {
         Record::new(profile.crl_url.clone()).write(directory)?;
     }
     let subject = profile::authority_subject(&Serial::random()?);
@@ -228,16 +239,20 @@ fn extend(
     now: OffsetDateTime,
 ) -> Result<Creation, Failure> {
     let signer = Signer::open(directory)?;
-    let mut record = Record::read(directory)?;
-    if profile.crl_url.is_some() && record.crl_url != profile.crl_url {
-        record.crl_url.clone_from(&profile.crl_url);
-        record.write(directory)?;
-    }
+    note_url(&mut Record::read(directory)?, directory, profile)?;
     if signer.permitted.covers(permitted) {
         return Ok(Creation::Kept);
     }
     write_certificate(directory, &signer.key, signer.subject()?, &signer.permitted.with(permitted), now)?;
     Ok(Creation::Extended)
+}
+
+fn note_url(record: &mut Record, directory: &Path, profile: &AuthorityProfile) -> Result<(), Failure> {
+    if profile.crl_url.is_none() || record.crl_url == profile.crl_url {
+        return Ok(());
+    }
+    record.crl_url.clone_from(&profile.crl_url);
+    record.write(directory)
 }
 
 fn write_certificate(

@@ -11,7 +11,7 @@ use super::{
     certificate::Certificate,
     clock::readable,
     name::HostName,
-    pair::{Pair, PairStore},
+    pair::{self, Pair, PairStore},
     profile::{self, LeafProfile},
     record::{Issued, Origin},
     serial::Serial,
@@ -61,17 +61,17 @@ impl Authority {
         session.check_permitted(&hosts)?;
         let pairs = Self::pairs(self.directory());
         let name = dns_name(&hosts);
-        let present = pairs.load(name).unwrap_or_else(|failure| {
-            warn!(name, error = %failure, "the pair in place is damaged and will be replaced");
-            None
-        });
+        let (present, damage) = pairs.load_usable(name);
         if let Some(pair) = present.filter(|pair| session.serves(pair, &hosts)) {
             if leaf.group.is_some() && leaf.group != pair.group {
                 pairs.share(name, leaf.group)?;
             }
             return Ok(Outcome::StillValid(pair.certificate));
         }
-        session.issue_pair(&pairs, &hosts, leaf.lifetime, leaf.group).map(Outcome::Issued)
+        let group = leaf.group.or_else(|| pairs.group(name));
+        let certificate = session.issue_pair(&pairs, &hosts, leaf.lifetime, group)?;
+        pair::tell_replaced(name, damage);
+        Ok(Outcome::Issued(certificate))
     }
 
     /// Renews the pairs that are due, with the same names, life and group; with `force` also those that are not.
@@ -126,6 +126,7 @@ impl Session {
         hosts.iter().all(|host| certificate.names().contains(host))
             && !self.is_due(certificate)
             && !self.is_revoked(certificate)
+            && !pair.is_exposed()
     }
 
     /// Whether a certificate should be replaced: its time has come, or it is not of this CA.
@@ -140,15 +141,20 @@ impl Session {
     }
 
     fn renew_pair(&mut self, pairs: &PairStore, name: &str, force: bool) -> Result<Renewal, Failure> {
-        let pair = pairs.load(&profile::dns_name(name)?)?.ok_or_else(|| {
-            Failure::new(Status::NoInput, format!("there is no certificate for {name} here"))
-                .remedy(format!("Issue one: federation-ca issue {name}"))
+        let remedy = || format!("Issue one: federation-ca issue {name}");
+        let pair = pairs.load(&profile::dns_name(name)?).map_err(|failure| match failure.status() {
+            // Gone or garbled: nothing of it is worth a backup.
+            Status::NoInput | Status::Data => failure.remedy(remedy()),
+            _ => failure,
         })?;
+        let missing = || Failure::new(Status::NoInput, format!("there is no certificate for {name} here"));
+        let pair = pair.ok_or_else(|| missing().remedy(remedy()))?;
+        let exposed = pair.is_exposed();
         let certificate = pair.certificate;
         if self.is_revoked(&certificate) {
             return Ok(Renewal::Revoked(certificate));
         }
-        if !force && !self.is_due(&certificate) {
+        if !force && !exposed && !self.is_due(&certificate) {
             return Ok(Renewal::NotDue(certificate));
         }
         let hosts = certificate.names().to_vec();
@@ -160,7 +166,8 @@ impl Session {
             .remedy(format!("Issue a new one: federation-ca issue {name}")));
         }
         self.check_permitted(&hosts)?;
-        let lifetime = certificate.not_after() - certificate.not_before() + Duration::SECOND;
+        let own = certificate.not_after() - certificate.not_before() + Duration::SECOND;
+        let lifetime = self.record.find(certificate.serial()).and_then(Issued::cut_from).unwrap_or(own);
         self.issue_pair(pairs, &hosts, lifetime, pair.group).map(Renewal::Renewed)
     }
 
@@ -172,8 +179,9 @@ impl Session {
         group: Option<u32>,
     ) -> Result<Certificate, Failure> {
         let key = KeyPair::generate().map_err(|error| cannot_sign(&error))?;
+        let unfinished = pairs.prepare(dns_name(hosts), &key.serialize_pem(), group)?;
         let (certificate, pem) = self.sign(hosts, &key, lifetime, Origin::Local)?;
-        pairs.store(dns_name(hosts), &pem, &key.serialize_pem(), certificate.serial(), group)?;
+        unfinished.complete(&pem, certificate.serial())?;
         Ok(certificate)
     }
 
@@ -194,6 +202,12 @@ impl Session {
         let signed = params.signed_by(key, &self.signer.issuer()?).map_err(|error| cannot_sign(&error))?;
         let certificate = Certificate::from_der(signed.der().clone())
             .map_err(|error| Failure::new(Status::Failed, "made a certificate that cannot be read").because(error))?;
+        let ends = authority.not_after();
+        let cut = (certificate.not_after() == ends && params.not_before + lifetime > ends).then(|| {
+            let (name, until) = (dns_name(hosts), readable(ends));
+            warn!(name, until, "the certificate ends with the CA's: renew that with `federation-ca init --renew`");
+            lifetime.whole_seconds()
+        });
         let issued = Issued {
             serial,
             name: dns_name(hosts).to_owned(),
@@ -202,6 +216,7 @@ impl Session {
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
             revoked: None,
+            cut_from: cut,
         };
         self.record.add(issued, self.now);
         self.record.write(&self.directory)?;

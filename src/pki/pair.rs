@@ -20,13 +20,15 @@ use std::{
 };
 
 use rcgen::{KeyPair, PublicKeyData as _};
+use tempfile::TempDir;
+use tracing::warn;
 
 use crate::service::{
     failure::{Failure, Status},
     files,
 };
 
-use super::{certificate::Certificate, serial::Serial};
+use super::{certificate::Certificate, name::HostName, serial::Serial};
 
 /// Mode of a key that a group may read.
 const SHARED: u32 = 0o640;
@@ -54,6 +56,8 @@ pub struct Pair {
     pub key: KeyPair,
     /// The group that may read the key, if one may.
     pub group: Option<u32>,
+    /// Whether others may do with the key's file what they should not.
+    exposed: bool,
 }
 
 // === impl Pair ===
@@ -62,6 +66,15 @@ impl Pair {
     /// Whether the key is that of the certificate.
     pub fn matches(&self) -> bool {
         self.certificate.public_key() == self.key.subject_public_key_info()
+    }
+
+    /// Whether others may know the key, or have replaced it; says so.
+    pub(super) fn is_exposed(&self) -> bool {
+        if self.exposed {
+            let name = self.certificate.common_name();
+            warn!(name, "others have access to the key: it is replaced; if they may know it, revoke the certificate");
+        }
+        self.exposed
     }
 }
 
@@ -96,7 +109,8 @@ impl PairStore {
         for entry in entries {
             let entry = entry.map_err(|error| files::cannot("read", &self.directory, error))?;
             match entry.file_name().into_string() {
-                Ok(name) if !name.starts_with('.') => names.push(name),
+                // What else is there, such as `lost+found`, is no host's.
+                Ok(name) if matches!(name.parse(), Ok(HostName::Dns(_))) => names.push(name),
                 _ => {}
             }
         }
@@ -126,6 +140,14 @@ impl PairStore {
         }
     }
 
+    /// As [`PairStore::load`], but a pair that cannot be used is none, and a failure to be told of when it is replaced.
+    pub(super) fn load_usable(&self, name: &str) -> (Option<Pair>, Option<Failure>) {
+        match self.load(name) {
+            Ok(pair) => (pair, None),
+            Err(failure) => (None, Some(failure)),
+        }
+    }
+
     /// The directory with the pair that is in place now.
     fn version(&self, name: &str) -> Result<Option<PathBuf>, Failure> {
         let link = self.directory.join(name);
@@ -138,43 +160,29 @@ impl PairStore {
         }
     }
 
-    /// Replaces the pair of a name by a new one, at once and durably.
+    /// Writes down the key of a pair that will replace that of a name, and sees to it that nothing else is in the way:
+    /// what a certificate is asked for with cannot be had twice.
     ///
     /// The caller holds the lock of the directory, so that nobody else stores at the same time.
     ///
     /// # Errors
-    /// When a file cannot be written, or the group cannot be given. The old pair is then as it was.
-    pub(super) fn store(
-        &self,
-        name: &str,
-        certificate_pem: &str,
-        key_pem: &str,
-        serial: &Serial,
-        group: Option<u32>,
-    ) -> Result<(), Failure> {
+    /// When the file cannot be written, or the group cannot be given.
+    pub(super) fn prepare(&self, name: &str, key_pem: &str, group: Option<u32>) -> Result<Unfinished<'_>, Failure> {
         let versions = self.directory.join(VERSIONS);
         open_directory(&self.directory)?;
         open_directory(&versions)?;
         sweep(&versions, |entry| entry.starts_with(UNFINISHED))?;
-
-        let version_name = format!("{name}.{serial}");
-        let version = versions.join(&version_name);
+        let place = self.directory.join(name);
+        if fs::symlink_metadata(&place).is_ok_and(|found| found.is_dir()) {
+            let text = format!("{} is a directory that federation-ca did not make", place.display());
+            return Err(Failure::new(Status::CannotCreate, text).remedy("Move it away, then try again."));
+        }
         let fresh = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .tempdir_in(&versions)
             .map_err(|error| files::cannot("write to", &versions, error))?;
-        files::write(&fresh.path().join("cert.pem"), certificate_pem.as_bytes(), files::PUBLIC)?;
         write_key(&fresh.path().join("key.pem"), key_pem, group)?;
-        set_mode(fresh.path(), OPEN)?;
-        sync(fresh.path())?;
-        fs::rename(fresh.keep(), &version).map_err(|error| files::cannot("write", &version, error))?;
-        sync(&versions)?;
-
-        let previous = fs::read_link(self.directory.join(name)).ok();
-        self.point(name, &versions, &version_name)?;
-        // The version before this one stays: somebody may be reading it now.
-        let previous = previous.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
-        sweep(&versions, |entry| is_version_of(entry, name) && entry != version_name && entry != previous)
+        Ok(Unfinished { store: self, name: name.to_owned(), versions, fresh })
     }
 
     /// Lets a group read the key of a name.
@@ -185,23 +193,60 @@ impl PairStore {
         share(&self.key_path(name), group)
     }
 
+    /// The group that may read the key of a name, also where the pair is damaged.
+    pub(super) fn group(&self, name: &str) -> Option<u32> {
+        fs::metadata(self.key_path(name)).ok().as_ref().and_then(group_of)
+    }
+
     /// Makes `NAME` point to a version: a link beside it, then a rename.
     fn point(&self, name: &str, versions: &Path, version_name: &str) -> Result<(), Failure> {
         let path = self.directory.join(name);
         let cannot = |error| files::cannot("write", &path, error);
         let link = versions.join(format!("{UNFINISHED}link"));
         std::os::unix::fs::symlink(Path::new(VERSIONS).join(version_name), &link).map_err(cannot)?;
-        if let Err(error) = fs::rename(&link, &path) {
-            if matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty) {
-                return Err(Failure::new(
-                    Status::CannotCreate,
-                    format!("{} is a directory that federation-ca did not make", path.display()),
-                )
-                .remedy("Move it away, then try again."));
-            }
-            return Err(cannot(error));
-        }
+        fs::rename(&link, &path).map_err(cannot)?;
         sync(&self.directory)
+    }
+}
+
+/// A pair that lacks its certificate. It leaves nothing behind when it is dropped.
+#[derive(Debug)]
+pub(super) struct Unfinished<'a> {
+    store: &'a PairStore,
+    name: String,
+    versions: PathBuf,
+    fresh: TempDir,
+}
+
+// === impl Unfinished ===
+
+impl Unfinished<'_> {
+    /// Puts the pair in the place of the old one, at once and durably.
+    ///
+    /// # Errors
+    /// When a file cannot be written. The old pair is then as it was.
+    pub(super) fn complete(self, certificate_pem: &str, serial: &Serial) -> Result<(), Failure> {
+        let Self { store, name, versions, fresh } = self;
+        files::write(&fresh.path().join("cert.pem"), certificate_pem.as_bytes(), files::PUBLIC)?;
+        set_mode(fresh.path(), OPEN)?;
+        sync(fresh.path())?;
+        let version_name = format!("{name}.{serial}");
+        let version = versions.join(&version_name);
+        fs::rename(fresh.keep(), &version).map_err(|error| files::cannot("write", &version, error))?;
+        sync(&versions)?;
+
+        let previous = fs::read_link(store.directory.join(&name)).ok();
+        store.point(&name, &versions, &version_name)?;
+        // The version before this one stays: somebody may be reading it now.
+        let previous = previous.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+        sweep(&versions, |entry| is_version_of(entry, &name) && entry != version_name && entry != previous)
+    }
+}
+
+/// Says that a pair was replaced because it could not be used.
+pub(super) fn tell_replaced(name: &str, damage: Option<Failure>) {
+    if let Some(failure) = damage {
+        warn!(name, error = %failure, "the pair in place was damaged and has been replaced");
     }
 }
 
@@ -211,8 +256,8 @@ fn read_version(version: &Path, name: &str) -> Result<Pair, Failure> {
     let certificate = Certificate::read(&certificate_path)?;
     let key = read_key(&key_path)?;
     let metadata = fs::metadata(&key_path).map_err(|error| files::cannot("read", &key_path, error))?;
-    let group = (metadata.mode() & 0o040 != 0).then(|| metadata.gid());
-    let pair = Pair { certificate, key, group };
+    let exposed = metadata.mode() & !SHARED & 0o777 != 0;
+    let pair = Pair { certificate, key, group: group_of(&metadata), exposed };
     if !pair.matches() {
         return Err(Failure::new(
             Status::Data,
@@ -234,6 +279,11 @@ pub(super) fn read_key(path: &Path) -> Result<KeyPair, Failure> {
             .because(error)
             .remedy("Put the file back from a backup.")
     })
+}
+
+/// The group that may read a file.
+fn group_of(file: &fs::Metadata) -> Option<u32> {
+    (file.mode() & 0o040 != 0).then(|| file.gid())
 }
 
 fn write_key(path: &Path, pem: &str, group: Option<u32>) -> Result<(), Failure> {

@@ -58,6 +58,9 @@ pub struct Issued {
     /// When and why it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revocation>,
+    /// The life that was asked for, in seconds, where the end of the CA certificate cut it short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cut_from: Option<i64>,
 }
 
 /// How a certificate came about.
@@ -163,6 +166,11 @@ impl Issued {
     /// Whether it is valid at a time: within its life and not revoked.
     pub fn is_valid_at(&self, now: OffsetDateTime) -> bool {
         self.revoked.is_none() && self.not_before <= now && now <= self.not_after
+    }
+
+    /// The life that was asked for, where the end of the CA certificate cut it short.
+    pub(super) fn cut_from(&self) -> Option<Duration> {
+        self.cut_from.map(Duration::seconds)
     }
 
     /// When it is time for the next one: at two thirds of its life.

@@ -75,7 +75,7 @@ impl Authority {
 
     /// From when until when the present revocation list counts; `None` where there is none that can be read.
     pub fn crl_validity(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
-        crl_validity(&Self::crl_path(self.directory()))
+        present_list(&Self::crl_path(self.directory())).map(|list| (list.from, list.until))
     }
 
     /// Signs the revocation list anew if half of its time is over.
@@ -93,11 +93,13 @@ impl Session {
     /// Signs the revocation list anew when it is asked for, missing, or half of its time is over.
     pub(super) fn refresh_crl(&mut self, asked: bool) -> Result<(), Failure> {
         let path = Authority::crl_path(&self.directory);
-        let fresh = |(from, until)| from <= self.now && self.now + CRL_LIFETIME / 2 < until;
-        if !asked && crl_validity(&path).is_some_and(fresh) {
+        let present = present_list(&path);
+        let fresh = |list: &List| list.from <= self.now && self.now + CRL_LIFETIME / 2 < list.until;
+        if !asked && present.as_ref().is_some_and(fresh) {
             return Ok(());
         }
-        self.record.crl_number += 1;
+        // A record from a backup does not know all lists: none may have a number below one before it.
+        self.record.crl_number = self.record.crl_number.max(present.map_or(0, |list| list.number)) + 1;
         // What is revoked is written down before it is told, and no number is used twice.
         self.record.write(&self.directory)?;
         let params = CertificateRevocationListParams {
@@ -127,10 +129,18 @@ impl Session {
     }
 }
 
-/// From when until when the list in a file counts; `None` where there is no such list.
-fn crl_validity(path: &Path) -> Option<(OffsetDateTime, OffsetDateTime)> {
+/// What a list says of itself.
+struct List {
+    number: u64,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+}
+
+/// The list in a file; `None` where there is no such list.
+fn present_list(path: &Path) -> Option<List> {
     let text = files::read_text(path, CRL_LIMIT).ok()?;
     let (_, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).ok()?;
     let (_, list) = CertificateRevocationList::from_der(&pem.contents).ok()?;
-    Some((list.last_update().to_datetime(), list.next_update()?.to_datetime()))
+    let number = list.crl_number().and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+    Some(List { number, from: list.last_update().to_datetime(), until: list.next_update()?.to_datetime() })
 }

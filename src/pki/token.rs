@@ -65,6 +65,14 @@ impl Authority {
         Ok((token, grant))
     }
 
+    /// Ends the unused tokens of a host; whether there were any.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn withdraw_tokens(&self, name: &str) -> Result<bool, Failure> {
+        withdraw(&self.session()?.directory, &name.to_ascii_lowercase())
+    }
+
     /// What the tokens that can still be used allow.
     ///
     /// # Errors
@@ -99,12 +107,15 @@ impl Session {
     }
 }
 
-/// Ends the tokens of a host.
-pub(super) fn withdraw(directory: &Path, name: &str) -> Result<(), Failure> {
+/// Ends the tokens of a host; whether there were any.
+pub(super) fn withdraw(directory: &Path, name: &str) -> Result<bool, Failure> {
     let mut grants = read(directory)?;
     let before = grants.len();
     grants.retain(|grant| grant.names.first().and_then(HostName::dns) != Some(name));
-    if grants.len() == before { Ok(()) } else { write(directory, &grants) }
+    if grants.len() == before {
+        return Ok(false);
+    }
+    write(directory, &grants).map(|()| true)
 }
 
 fn digest_of(token: &str) -> String {

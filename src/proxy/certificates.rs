@@ -5,14 +5,16 @@ use std::{
     env,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
+    client::verify_server_name,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
@@ -47,7 +49,11 @@ struct Pair {
 struct Loaded {
     key: Arc<CertifiedKey>,
     /// Unix time in seconds.
+    begins: i64,
+    /// Unix time in seconds.
     expires: i64,
+    /// Whether the certificate stands for the name of its server.
+    named: bool,
     /// The files' content, to tell whether they changed.
     digest: [u8; 32],
 }
@@ -124,15 +130,24 @@ impl ResolvesServerCert for Certificates {
 impl Pair {
     fn read(server: &str, certificate: &Path, key: &Path) -> Result<Self, Failure> {
         let (certificate, key) = (credential(certificate), credential(key));
-        let loaded = Loaded::read(server, &certificate, &key)?;
+        let loaded = Loaded::read_whole(server, &certificate, &key)?;
+        if let Some(fault) = loaded.fault() {
+            tracing::warn!(server, certificate = %certificate.display(), "the certificate {fault}");
+        }
         Ok(Self { server: server.to_owned(), certificate, key, current: ArcSwap::from_pointee(loaded) })
     }
 
     /// `None` when the files are as they were.
     fn reload(&self) -> Result<Option<()>, Failure> {
-        let loaded = Loaded::read(&self.server, &self.certificate, &self.key)?;
-        if loaded.digest == self.current.load().digest {
+        let loaded = Loaded::read_whole(&self.server, &self.certificate, &self.key)?;
+        let current = self.current.load();
+        if loaded.digest == current.digest {
             return Ok(None);
+        }
+        // One that clients accept is not given up for one that they do not.
+        if let Some(fault) = loaded.fault().filter(|_| current.fault().is_none()) {
+            let text = format!("servers.{}: {} {fault}", self.server, self.certificate.display());
+            return Err(Failure::new(Status::Data, text));
         }
         self.current.store(Arc::new(loaded));
         Ok(Some(()))
@@ -142,6 +157,23 @@ impl Pair {
 // === impl Loaded ===
 
 impl Loaded {
+    /// Reads both files, and again when they do not fit: a pair may have been replaced between the two.
+    fn read_whole(server: &str, certificate: &Path, key: &Path) -> Result<Self, Failure> {
+        Self::read(server, certificate, key).or_else(|_| Self::read(server, certificate, key))
+    }
+
+    /// Why clients do not accept the certificate, as far as can be told here.
+    fn fault(&self) -> Option<&'static str> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        match self {
+            _ if !self.named => Some("does not stand for the name of its server"),
+            _ if self.expires < now => Some("has expired"),
+            _ if self.begins > now => Some("is not valid yet"),
+            _ => None,
+        }
+    }
+
     fn read(server: &str, certificate: &Path, key: &Path) -> Result<Self, Failure> {
         let (chain_text, key_text) = (files::read_text(certificate, LIMIT)?, files::read_text(key, LIMIT)?);
         let wrong = |path: &Path, what: &str| {
@@ -153,7 +185,8 @@ impl Loaded {
         let leaf = chain.first().ok_or_else(|| wrong(certificate, "holds no certificate"))?;
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
             .map_err(|error| wrong(certificate, "holds a malformed certificate").because(error.to_string()))?;
-        let expires = parsed.validity().not_after.timestamp();
+        let (begins, expires) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        let named = stands_for(leaf, host_of(server));
         let private = PrivateKeyDer::from_pem_slice(key_text.as_bytes())
             .map_err(|error| wrong(key, "holds no private key").because(error))?;
         let certified = CertifiedKey::from_der(chain, private, &ring::default_provider())
@@ -161,7 +194,15 @@ impl Loaded {
         let mut digest = [0; 32];
         let both = [chain_text.as_bytes(), b"\0", key_text.as_bytes()].concat();
         digest.copy_from_slice(::ring::digest::digest(&::ring::digest::SHA256, &both).as_ref());
-        Ok(Self { key: Arc::new(certified), expires, digest })
+        Ok(Self { key: Arc::new(certified), begins, expires, named, digest })
+    }
+}
+
+fn stands_for(leaf: &CertificateDer<'_>, host: &str) -> bool {
+    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']'));
+    match (ParsedCertificate::try_from(leaf), name) {
+        (Ok(leaf), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -59,6 +60,16 @@ impl Targets {
         };
         if admitted { Ok(place) } else { Err(refused("this is no member of the network")) }
     }
+
+    /// Returns when an endpoint that was found is none of a member any more. `changes` are those since before it was
+    /// found.
+    async fn lost(&self, asked: &str, mut changes: watch::Receiver<()>) {
+        while self.find(asked).is_ok() {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
 }
 
 /// Serves one client of the egress.
@@ -66,20 +77,29 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut socket: Socket, connection: ga
     let limits = &worker.shared.settings.limits;
     let tunnels = &worker.shared.metrics.tunnels;
     let opened = match timeout(limits.header_time.get(), read_target(&mut socket)).await {
-        Ok(Ok(Some(asked))) => open(&worker, &asked).await,
+        Ok(Ok(Some(asked))) => {
+            let changes = worker.shared.policy.changes();
+            open(&worker, &asked).await.map(|(upstream, permit)| (asked, changes, upstream, permit))
+        }
         Ok(Ok(None)) => return,
         Ok(Err(answer)) => Err(answer),
         Err(_) => Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")),
     };
     match opened {
-        Ok((upstream, permit)) => {
+        Ok((asked, changes, upstream, permit)) => {
             tunnels.opened.inc();
             if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
                 return;
             }
             let sides = ((Stream::Plain(socket), Buffer::default()), (Stream::Plain(upstream), Buffer::default()));
             let mut timer = Timer::new(Instant::now() + limits.idle_time.get());
-            tunnel::copy(sides.0, sides.1, limits.idle_time.get(), &mut timer).await;
+            // Homeservers keep their connections for the next request: one outlasts a membership unless it is cut.
+            tokio::select! {
+                () = tunnel::copy(sides.0, sides.1, limits.idle_time.get(), &mut timer, &presence) => {}
+                () = worker.shared.targets.lost(&asked, changes) => {
+                    tracing::info!(asked, "cut a way out of the network: this is no member any more");
+                }
+            }
             drop(permit);
         }
         Err(answer) => {

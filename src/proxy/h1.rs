@@ -91,7 +91,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, caller: Caller, pr
                     Next::Tunnel(upstream) => {
                         let (stream, read) = connection.into_parts();
                         let upstream = (Stream::Plain(upstream.socket), upstream.buffer);
-                        tunnel::copy((stream, read), upstream, limits.idle_time.get(), &mut timer).await;
+                        tunnel::copy((stream, read), upstream, limits.idle_time.get(), &mut timer, &presence).await;
                         return;
                     }
                 }

@@ -46,6 +46,15 @@ pub(crate) struct Timer {
     deadline: Instant,
 }
 
+/// A socket whose peer must take something of what is written within a time.
+#[derive(Debug)]
+pub(crate) struct Patient {
+    socket: Socket,
+    patience: Duration,
+    /// There while the peer takes nothing.
+    waiting: Option<Timer>,
+}
+
 // === impl Socket ===
 
 impl Socket {
@@ -137,6 +146,61 @@ macro_rules! delegate_io {
 }
 delegate_io!(Socket, Tcp, Unix);
 delegate_io!(Stream, Plain, Tls);
+
+// === impl Patient ===
+
+impl Patient {
+    pub(crate) fn new(socket: Socket, patience: Duration) -> Self {
+        Self { socket, patience, waiting: None }
+    }
+
+    /// What came of writing; an error when it has been waiting for too long.
+    fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waiting = None;
+            return written;
+        }
+        let patience = self.patience;
+        let timer = self.waiting.get_or_insert_with(|| Timer::new(Instant::now() + patience));
+        timer.poll_elapsed(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(cx, room)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.judge(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+        this.judge(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
 
 // === impl Watched ===
 

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::{
     answer::Answer,
@@ -21,6 +22,8 @@ pub struct Policy {
     settings: settings::Policy,
     /// `None` admits everybody.
     members: ArcSwap<Option<HashSet<String>>>,
+    /// Tells those that were admitted once and for long.
+    changed: watch::Sender<()>,
 }
 
 // === impl Policy ===
@@ -32,7 +35,7 @@ impl Policy {
     /// When the file cannot be read or holds what is not a server name.
     pub fn new(settings: settings::Policy) -> Result<Self, Failure> {
         let members = read_members(&settings)?;
-        Ok(Self { settings, members: ArcSwap::new(Arc::new(members)) })
+        Ok(Self { settings, members: ArcSwap::new(Arc::new(members)), changed: watch::Sender::new(()) })
     }
 
     /// Reads the list again; gives the number of members when it changed. The old list stays when it cannot be read.
@@ -46,7 +49,13 @@ impl Policy {
         }
         let count = members.as_ref().map_or(0, HashSet::len);
         self.members.store(Arc::new(members));
+        self.changed.send_replace(());
         Ok(Some(count))
+    }
+
+    /// Sees every change of the list from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The file to watch.

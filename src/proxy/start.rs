@@ -265,7 +265,7 @@ fn control(
             match Watched::new(listener) {
                 Ok(listener) => {
                     let connections = connections.clone();
-                    tokio::spawn(sites::serve(listener, routes, limits.clone(), gate, stop.clone(), connections));
+                    tokio::spawn(sites::serve(listener, routes, Arc::clone(shared), gate, connections));
                 }
                 Err(error) => {
                     let _ = started.send(Err(cannot_start(error)));

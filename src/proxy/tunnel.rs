@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite as _;
 use super::{
     http1::buffer::{Buffer, SIZE},
     io::{Stream, Timer},
+    worker::Presence,
 };
 
 /// One direction of a tunnel.
@@ -22,24 +23,39 @@ struct Direction {
     shut: bool,
 }
 
+/// How long a tunnel through which an answer has passed last may be silent when the proxy stops.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Copies until both sides have ended, one fails, or nothing passes for `idle`. What was read before goes first.
+///
+/// When the proxy stops, what was asked on the left is still answered from the right; after that the tunnel is one that
+/// is kept for later, and ends.
 pub(crate) async fn copy(
     (mut left, left_held): (Stream, Buffer),
     (mut right, right_held): (Stream, Buffer),
     idle: Duration,
     timer: &mut Timer,
+    presence: &Presence,
 ) {
     let mut there = Direction { held: left_held, ended: false, shut: false };
     let mut back = Direction { held: right_held, ended: false, shut: false };
+    let (mut answered, mut lingers) = (true, false);
     timer.set_in(idle);
     poll_fn(|cx| {
         let there_polled = there.poll(cx, &mut left, &mut right);
         let back_polled = back.poll(cx, &mut right, &mut left);
-        match (there_polled, back_polled) {
+        let (asked, said) = match (there_polled, back_polled) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
             (Poll::Ready(Ok(_)), Poll::Ready(Ok(_))) if there.shut && back.shut => return Poll::Ready(()),
-            (Poll::Ready(Ok(moved)), _) | (_, Poll::Ready(Ok(moved))) if moved => timer.set_in(idle),
-            _ => {}
+            (there, back) => (matches!(there, Poll::Ready(Ok(true))), matches!(back, Poll::Ready(Ok(true)))),
+        };
+        if asked || said {
+            answered = !asked;
+        }
+        let stays = !(presence.is_stopping() && answered);
+        if asked || said || stays == lingers {
+            lingers = !stays;
+            timer.set_in(if stays { idle } else { LINGER.min(idle) });
         }
         timer.poll_elapsed(cx)
     })

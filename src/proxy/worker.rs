@@ -416,7 +416,7 @@ fn place(
 }
 
 /// Tells a client that there is no place for it, as far as it can be told without waiting.
-fn refuse(socket: &Socket, message: &[u8]) {
+pub(crate) fn refuse(socket: &Socket, message: &[u8]) {
     let _ = match socket {
         Socket::Tcp(socket) => socket.try_write(message),
         Socket::Unix(socket) => socket.try_write(message),

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 
-use care_federation::pki::{Authority, AuthorityProfile, Clock, Creation, LeafProfile, Outcome, Reason, Renewal};
+use care_federation::{
+    pki::{AUTHORITY_LIFETIME, Authority, AuthorityProfile, Clock, Creation, LeafProfile, Outcome, Reason, Renewal},
+    service::failure::Failure,
+};
 use time::{Duration, OffsetDateTime};
 
 use super::support::{Home, openssl, profile, text, workspace};
@@ -198,6 +201,54 @@ fn an_expired_authority_is_renewed_with_the_same_key() {
     assert_eq!(pair.certificate.not_after(), leaf.certificate().not_after(), "a leaf ends with its CA");
     authority.renew_authority().unwrap();
     assert!(home.verify(&home.path("certs/vvt/cert.pem"), &[]).status.success());
+}
+
+#[test]
+fn a_life_that_the_end_of_the_authority_cut_short_is_whole_in_the_next_one() {
+    let now = OffsetDateTime::now_utc();
+    let home = Home::at(now - AUTHORITY_LIFETIME + Duration::days(9));
+    let authority = Authority::open_at(home.directory.path(), Clock::fixed(now)).unwrap();
+    let life = |outcome: Vec<(String, Result<Renewal, Failure>)>| match &outcome[..] {
+        [(_, Ok(Renewal::Renewed(new)))] => new.not_after() - new.not_before() + Duration::SECOND,
+        other => panic!("{other:?}"),
+    };
+    authority.issue(&LeafProfile { lifetime: Duration::days(30), ..LeafProfile::new("vvt") }).unwrap();
+    let again = home.later(AUTHORITY_LIFETIME - Duration::days(3)).renew_due().unwrap();
+    assert!(life(again) < Duration::days(4));
+    authority.renew_authority().unwrap();
+    assert_eq!(life(authority.renew(&[], true).unwrap()), Duration::days(30));
+    assert_eq!(life(authority.renew(&[], true).unwrap()), Duration::days(30));
+}
+
+#[test]
+fn a_certificate_of_the_authority_that_is_lost_is_not_made_up() {
+    let home = Home::new();
+    home.authority.issue(&LeafProfile::new("vvt")).unwrap();
+    fs::remove_file(home.path("ca.pem")).unwrap();
+    let failure = Authority::open_or_create(home.directory.path(), &profile()).unwrap_err();
+    assert!(failure.to_string().ends_with("ca.pem is gone, and certificates were issued by it"), "{failure}");
+}
+
+#[test]
+fn what_an_init_that_died_was_not_told_counts_too() {
+    let home = Home::new();
+    fs::remove_file(home.path("ca.pem")).unwrap();
+    let with_list = AuthorityProfile { crl_url: Some("http://ca.vvt/crl.pem".to_owned()), ..profile() };
+    Authority::open_or_create(home.directory.path(), &with_list).unwrap();
+    assert_eq!(home.later(Duration::ZERO).record().unwrap().crl_url, with_list.crl_url);
+}
+
+#[test]
+fn no_revocation_list_has_a_number_below_one_before_it() {
+    let home = Home::new();
+    let number = || openssl(&["crl", "-in", text(&home.path("crl.pem")), "-noout", "-crlnumber"]);
+    let backup = fs::read(home.path("issued.json")).unwrap();
+    home.authority.sign_crl().unwrap();
+    home.authority.sign_crl().unwrap();
+    assert_eq!(number().trim(), "crlNumber=0x03");
+    fs::write(home.path("issued.json"), backup).unwrap();
+    home.authority.sign_crl().unwrap();
+    assert_eq!(number().trim(), "crlNumber=0x04");
 }
 
 #[test]

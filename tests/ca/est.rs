@@ -4,7 +4,6 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::Command,
     thread::{self, JoinHandle},
 };
 
@@ -19,7 +18,7 @@ use care_federation::{
 use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
-use super::support::{Home, openssl, text, workspace};
+use super::support::{Home, openssl, outsider, text, workspace};
 
 /// An authority with its enrolment server on a free port.
 struct Office {
@@ -94,7 +93,7 @@ impl Office {
 
     fn curl(&self, operation: &str, arguments: &[&str]) -> Answer {
         let head = tempfile::NamedTempFile::new().unwrap();
-        let output = Command::new("curl")
+        let output = outsider("curl")
             .args(["--silent", "--show-error", "--max-time", "20", "--noproxy", "*"])
             .args(["--cacert", text(&self.home.path("ca.pem")), "--dump-header", text(head.path())])
             .args(arguments)
@@ -419,6 +418,49 @@ fn a_revoked_host_comes_back_with_a_new_token() {
     assert!(refused.to_string().contains("revoked"), "{refused}");
     let second = block_on(client.enrol(Some(&token()), true)).unwrap();
     assert_ne!(first.certificate().serial(), second.certificate().serial());
+}
+
+#[test]
+fn a_host_gets_further_names_with_a_new_token() {
+    let office = Office::open();
+    let host = workspace();
+    let mut client = office.client(host.path().join("host"));
+    let token = Secret::new(office.token("huisarts", &["huisarts.localhost"]));
+    let first = block_on(client.enrol(Some(&token), false)).unwrap();
+    client.leaf = client.leaf.with_sans(["www.huisarts"]);
+    let kept = block_on(client.enrol(None, false)).unwrap();
+    assert_eq!(kept, Outcome::StillValid(first.certificate().clone()));
+    let used = block_on(client.enrol(Some(&token), false)).unwrap_err();
+    assert!(used.to_string().contains("was used before"), "{used}");
+    let token = Secret::new(office.token("huisarts", &["huisarts.localhost", "www.huisarts"]));
+    let second = block_on(client.enrol(Some(&token), false)).unwrap();
+    assert!(second.certificate().names().contains(&"www.huisarts".parse().unwrap()));
+}
+
+#[test]
+fn a_damaged_pair_is_replaced_with_a_new_token() {
+    let office = Office::open();
+    let host = workspace();
+    let client = office.client(host.path().join("host"));
+    let token = || Secret::new(office.token("huisarts", &["huisarts.localhost"]));
+    block_on(client.enrol(Some(&token()), false)).unwrap();
+    fs::write(host.path().join("host/certs/huisarts/key.pem"), "garbled").unwrap();
+    let failure = block_on(client.enrol(None, false)).unwrap_err();
+    assert!(failure.remedy_text().unwrap().contains("--token-file"), "{failure}");
+    assert!(matches!(block_on(client.enrol(Some(&token()), false)).unwrap(), Outcome::Issued(_)));
+}
+
+#[test]
+fn a_host_that_cannot_store_a_certificate_keeps_its_token() {
+    let office = Office::open();
+    let host = workspace();
+    let client = office.client(host.path().join("host"));
+    let token = Secret::new(office.token("huisarts", &["huisarts.localhost"]));
+    fs::create_dir_all(host.path().join("host/certs/huisarts/mine")).unwrap();
+    let failure = block_on(client.enrol(Some(&token), false)).unwrap_err();
+    assert!(failure.to_string().contains("did not make"), "{failure}");
+    fs::remove_dir_all(host.path().join("host/certs")).unwrap();
+    assert!(matches!(block_on(client.enrol(Some(&token), false)).unwrap(), Outcome::Issued(_)));
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::{
 };
 
 use care_federation::pki::{Authority, LeafProfile, Outcome};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::support::{Home, openssl, text, workspace};
+use super::support::{Home, openssl, outsider, text, workspace};
 
 /// How a run of the program ended.
 #[derive(Debug)]
@@ -105,6 +106,43 @@ fn revoking_a_host_ends_its_tokens() {
     let left = home.authority.grants().unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].names[0].to_string(), "huisarts");
+}
+
+#[test]
+fn a_host_that_has_only_tokens_is_revoked_too() {
+    let home = Home::new();
+    let directory = home.directory.path();
+    run(directory, &["token", "huisarts"]).succeeded();
+    let revoked = run(directory, &["revoke", "huisarts"]);
+    assert!(revoked.err.contains("unused tokens have ended"), "{revoked:?}");
+    revoked.succeeded();
+    assert!(home.authority.grants().unwrap().is_empty());
+    run(directory, &["revoke", "huisarts"]).failed(66, "no certificate was issued", "show");
+}
+
+#[test]
+fn a_key_that_others_could_read_is_replaced() {
+    let home = Home::new();
+    let directory = home.directory.path();
+    run(directory, &["issue", "vvt"]).succeeded();
+    let key = home.path("certs/vvt/key.pem");
+    for arguments in [["issue", "vvt"].as_slice(), &["renew"]] {
+        let before = fs::read(&key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let run = run(directory, arguments);
+        assert!(run.err.contains("others have access to the key"), "{run:?}");
+        run.succeeded();
+        assert_ne!(fs::read(&key).unwrap(), before);
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o007, 0);
+    }
+}
+
+#[test]
+fn what_is_no_hosts_is_not_renewed() {
+    let home = Home::new();
+    run(home.directory.path(), &["issue", "vvt"]).succeeded();
+    fs::create_dir(home.path("certs/lost+found")).unwrap();
+    assert!(run(home.directory.path(), &["renew"]).succeeded().starts_with("vvt: not due"));
 }
 
 #[test]
@@ -234,6 +272,11 @@ fn a_group_may_read_the_key_and_keeps_that_over_renewals() {
     assert_eq!(mode(), 0o640);
     run(directory, &["renew", "--force"]).succeeded();
     assert_eq!(mode(), 0o640);
+    fs::write(home.path("certs/vvt/cert.pem"), "").unwrap();
+    run(directory, &["renew"]).failed(65, "cert.pem is not a certificate", "federation-ca issue vvt");
+    let mended = run(directory, &["issue", "vvt"]);
+    assert!(mended.err.contains("the pair in place was damaged and has been replaced"), "{mended:?}");
+    assert_eq!(mode(), 0o640);
     let unknown = run(directory, &["issue", "vvt", "--group", "no such group"]);
     assert!(unknown.status != 0 && unknown.err.contains("there is no group"), "{unknown:?}");
 }
@@ -292,14 +335,13 @@ impl Service {
         }
     }
 
-    fn signal(&self, name: &str) {
-        let process = self.child.0.id().to_string();
-        assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.0.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
     /// What openssl says of the server's certificate.
     fn serial(home: &Home) -> String {
-        let output = Command::new("openssl")
+        let output = outsider("openssl")
             .args(["s_client", "-unix", text(&home.path("est")), "-servername", "localhost", "-verify_return_error"])
             .args(["-CAfile", text(&home.path("ca.pem")), "-verify_hostname", "localhost"])
             .stdin(Stdio::null())
@@ -312,7 +354,7 @@ impl Service {
     }
 
     fn curl(home: &Home, socket: &str, url: &str) -> String {
-        let output = Command::new("curl")
+        let output = outsider("curl")
             .args(["--silent", "--show-error", "--max-time", "20", "--cacert", text(&home.path("ca.pem"))])
             .args(["--unix-socket", text(&home.path(socket)), url])
             .output()
@@ -344,20 +386,20 @@ fn the_service_reports_reloads_and_stops() {
 
     let before = Service::serial(&home);
     home.authority.renew(&["localhost".to_owned()], true).unwrap();
-    service.signal("-HUP");
+    service.signal(Signal::HUP);
     service.wait_for("RELOADING=1");
     service.wait_for("READY=1");
     assert_ne!(Service::serial(&home), before);
 
     // A CA that cannot be read does not stop the service; it says so.
     fs::rename(home.path("ca.key"), home.path("away")).unwrap();
-    service.signal("-HUP");
+    service.signal(Signal::HUP);
     service.wait_for("RELOADING=1");
     service.wait_for("READY=1");
     assert!(Service::curl(&home, "admin", "http://x/healthz").contains("ca.key"));
     assert!(!Service::serial(&home).is_empty());
 
-    service.signal("-TERM");
+    service.signal(Signal::TERM);
     service.wait_for("STOPPING=1");
     assert!(service.child.0.wait().unwrap().success());
 }

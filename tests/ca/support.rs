@@ -38,7 +38,7 @@ impl Home {
     /// `openssl verify` of a certificate against the CA.
     pub(crate) fn verify(&self, certificate: &Path, more: &[&str]) -> Output {
         let ca = self.path("ca.pem");
-        let mut command = Command::new("openssl");
+        let mut command = outsider("openssl");
         command.args(["verify", "-x509_strict", "-CAfile"]).arg(ca).args(more).arg(certificate);
         command.output().unwrap()
     }
@@ -53,9 +53,17 @@ pub(crate) fn profile() -> AuthorityProfile {
     AuthorityProfile::new(["vvt", "huisarts", "apotheek"])
 }
 
+/// A program that is not ours, to judge what ours does.
+pub(crate) fn outsider(name: &str) -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    assert!(found, "{name} is not on this machine. Debian: apt install {name}");
+    Command::new(name)
+}
+
 /// Runs openssl; panics with what it said when it fails.
 pub(crate) fn openssl(arguments: &[&str]) -> String {
-    let output = Command::new("openssl").args(arguments).output().unwrap();
+    let output = outsider("openssl").args(arguments).output().unwrap();
     assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

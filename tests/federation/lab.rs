@@ -93,8 +93,15 @@ impl Lab {
 
     /// Starts a small network and waits until it is up.
     pub(crate) fn up(&self) -> Running {
+        let mut up = self.start();
+        up.wait_for("The network is up");
+        up
+    }
+
+    /// Starts a small network.
+    pub(crate) fn start(&self) -> Running {
         let two = self.write("two.toml", TWO);
-        let mut up = Running::start(&self.command(&[
+        Running::start(&self.command(&[
             "--network",
             two.to_str().unwrap(),
             "up",
@@ -102,9 +109,7 @@ impl Lab {
             "auto",
             "--element",
             self.element().to_str().unwrap(),
-        ]));
-        up.wait_for("The network is up");
-        up
+        ]))
     }
 
     /// A directory that stands in for Element Web.

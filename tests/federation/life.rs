@@ -92,6 +92,44 @@ fn what_crashes_is_started_again() {
 }
 
 #[test]
+fn an_error_with_certificates_does_not_end_the_network() {
+    let lab = Lab::new();
+    let up = lab.up();
+    up.signal(Signal::TERM);
+    up.end();
+    let mut up = lab.start();
+    up.wait_for("Starting ");
+    // They were in order when the network started, and are looked at again while it runs.
+    std::fs::write(lab.state().join("pki/issued.json"), "{").unwrap();
+    up.wait_for("issued.json is damaged");
+    up.wait_for("Put the file back from a backup");
+    lab.succeed(&["status"]);
+    lab.succeed(&["down"]);
+    let (status, said) = up.end();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
+fn a_status_that_cannot_be_written_is_written_later() {
+    let lab = Lab::new();
+    let mut up = lab.up();
+    let (proxy, status) = (process_of(&lab, "proxy"), lab.state().join("running.json"));
+    std::fs::remove_file(&status).unwrap();
+    std::fs::create_dir(&status).unwrap();
+    kill_process(proxy, Signal::KILL).unwrap();
+    up.wait_for("status: cannot write");
+    up.wait_for("proxy: serves after");
+    std::fs::remove_dir(&status).unwrap();
+    wait_until("the status tells of the restart", || {
+        let state = &lab.status()["programs"]["proxy"];
+        state["restarts"] == 1 && state["ready"] == true
+    });
+    lab.succeed(&["down"]);
+    let (status, said) = up.end();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
 fn an_interrupted_start_leaves_nothing_running() {
     let lab = Lab::new();
     let element = lab.element();

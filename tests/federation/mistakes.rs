@@ -173,3 +173,19 @@ fn a_mistake_in_the_declaration_is_named_with_its_line() {
     assert_eq!(status, 78, "{said}");
     assert!(said.contains("wrong.toml:9: organisations.huisarts.homeserver_prt: no such setting"), "{said}");
 }
+
+#[test]
+fn lost_passwords_are_named_with_the_remedy() {
+    let lab = Lab::new();
+    let up = lab.up();
+    up.signal(Signal::TERM);
+    up.end();
+    let users = lab.state().join("users.json");
+    fs::write(&users, "{").unwrap();
+    let (status, said) = fail(&mut lab.command(&["users", "list"]));
+    assert!(status == 65 && said.contains("users.json is not a list of users") && said.contains("reset"), "{said}");
+    fs::remove_file(&users).unwrap();
+    let (status, said) = lab.start().end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("exists already with a password") && said.contains("federation-lab reset"), "{said}");
+}

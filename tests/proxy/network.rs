@@ -107,6 +107,42 @@ fn a_changed_list_of_members_counts_at_once() {
     wait_for("the member to be gone", || send(&network, header).status == 403);
 }
 
+#[test]
+fn a_tunnel_ends_with_the_membership_and_no_other_does() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("members");
+    std::fs::write(&list, "vvt\nhuisarts\n").unwrap();
+    let network = Network::with(
+        |settings| {
+            settings.policy.members_file = Some(list.clone());
+            for name in ["huisarts:8448", "vvt:8448"] {
+                settings.egress.targets.insert(name.parse().unwrap(), address.parse().unwrap());
+            }
+        },
+        |_, stream| ok(stream),
+    );
+    let open = |member: &str| {
+        let mut stream = connect(network.egress());
+        stream.write_all(format!("CONNECT {member}:8448 HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 39]).unwrap();
+        (stream, endpoint.accept().unwrap().0)
+    };
+    let (mut leaving, mut its_end) = open("huisarts");
+    let (mut staying, mut other_end) = open("vvt");
+    let shorter = directory.path().join("shorter");
+    std::fs::write(&shorter, "vvt\n").unwrap();
+    std::fs::rename(&shorter, &list).unwrap();
+    assert_eq!(leaving.read(&mut [0]).unwrap(), 0);
+    assert_eq!(its_end.read(&mut [0]).unwrap(), 0);
+    staying.write_all(b"ping").unwrap();
+    let mut ping = [0; 4];
+    other_end.read_exact(&mut ping).unwrap();
+    assert_eq!(&ping, b"ping");
+    assert_eq!(ask(&mut connect(network.egress()), "CONNECT huisarts:8448 HTTP/1.1\r\n\r\n").status, 403);
+}
+
 /// A member's endpoint that says something to whoever connects, and the settings that name it.
 fn with_endpoint() -> (Network, std::net::SocketAddr) {
     let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -134,6 +170,38 @@ fn with_endpoint() -> (Network, std::net::SocketAddr) {
         |_, stream| ok(stream),
     );
     (network, address)
+}
+
+/// Homeservers keep tunnels for later: no stop waits for those.
+#[test]
+fn a_tunnel_is_answered_and_then_ends_when_the_proxy_stops() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.local_addr().unwrap().to_string();
+    let network = Network::with(
+        |settings| {
+            settings.egress.targets.insert("huisarts:8448".parse().unwrap(), address.parse().unwrap());
+            settings.limits.drain_time = "1h".parse().unwrap();
+        },
+        |_, stream| ok(stream),
+    );
+    let open = || {
+        let mut stream = connect(network.egress());
+        stream.write_all(b"CONNECT huisarts:8448 HTTP/1.1\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 39]).unwrap();
+        let mut its_end = endpoint.accept().unwrap().0;
+        stream.write_all(b"ping").unwrap();
+        its_end.read_exact(&mut [0; 4]).unwrap();
+        (stream, its_end)
+    };
+    let ((mut asking, mut to_answer), (mut kept, mut quiet)) = (open(), open());
+    quiet.write_all(b"pong").unwrap();
+    kept.read_exact(&mut [0; 4]).unwrap();
+    let stopper = std::thread::spawn(move || network.proxy.stop());
+    assert_eq!(kept.read(&mut [0]).unwrap(), 0);
+    to_answer.write_all(b"pong").unwrap();
+    asking.read_exact(&mut [0; 4]).unwrap();
+    assert_eq!(asking.read(&mut [0]).unwrap(), 0);
+    stopper.join().unwrap();
 }
 
 #[test]
@@ -182,45 +250,4 @@ fn the_egress_leads_nowhere_else() {
     }
     let large = format!("CONNECT huisarts:8448 HTTP/1.1\r\nX: {}", "x".repeat(8192));
     assert_eq!(ask(&mut connect(network.egress()), large).status, 431);
-}
-
-#[test]
-fn element_is_served_with_the_headers_it_asks_for() {
-    let root = tempfile::tempdir().unwrap();
-    std::fs::create_dir(root.path().join("bundles")).unwrap();
-    std::fs::write(root.path().join("index.html"), "<html>").unwrap();
-    std::fs::write(root.path().join("config.json"), "{}").unwrap();
-    std::fs::write(root.path().join("bundles/a.js"), "code").unwrap();
-    let network = Network::with(
-        |settings| {
-            let site = format!(
-                "listen = [\"127.0.0.1:0\"]\nroot = {:?}\n[config]\nbrand = \"Zorg\"\n[config.default_server_config.\
-                 \"m.homeserver\"]\nbase_url = \"http://vvt.localhost:8008\"",
-                root.path()
-            );
-            settings.static_sites.insert("element".to_owned(), toml::from_str(&site).unwrap());
-        },
-        |_, _| false,
-    );
-    let address = network.proxy.addresses().sites["element"][0];
-    let get = |path: &str| ask(&mut connect(address), format!("GET {path} HTTP/1.1\r\nHost: localhost:8003\r\n\r\n"));
-    for (path, status, cache) in [
-        ("/", 200, "no-cache"),
-        ("/index.html", 200, "no-cache"),
-        ("/config.json", 200, "no-cache"),
-        ("/config.localhost.json", 404, "no-cache"),
-        ("/bundles/a.js", 200, "public, max-age=31536000, immutable"),
-        ("/bundles/b.js", 404, "no-cache"),
-        ("/../../etc/passwd", 404, "no-cache"),
-        ("/%2e%2e/%2e%2e/etc/passwd", 404, "no-cache"),
-    ] {
-        let response = get(path);
-        assert_eq!((response.status, response.fields("cache-control")), (status, vec![cache]), "{path}");
-        assert_eq!(response.fields("content-security-policy"), ["frame-ancestors 'self'"]);
-        assert_eq!(response.fields("x-frame-options"), ["SAMEORIGIN"]);
-        assert_eq!(response.fields("x-content-type-options"), ["nosniff"]);
-    }
-    let config: serde_json::Value = serde_json::from_slice(&get("/config.json").body).unwrap();
-    assert_eq!(config["default_server_config"]["m.homeserver"]["base_url"], "http://vvt.localhost:8008");
-    assert_eq!(get("/").text(), "<html>");
 }

@@ -167,10 +167,16 @@ impl Authority {
 
     /// A certificate and its key, PEM, for names.
     pub(crate) fn pair(&self, names: &[&str]) -> (String, String) {
+        self.pair_with(names, |_| {})
+    }
+
+    /// A changed certificate and its key.
+    pub(crate) fn pair_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         params.use_authority_key_identifier_extension = true;
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }

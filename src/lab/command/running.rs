@@ -19,7 +19,7 @@ use crate::{
     },
     pki::Authority,
     service::{
-        failure::{Failure, Status},
+        failure::{Failure, Status, explain},
         network::Network,
     },
 };
@@ -28,6 +28,8 @@ use crate::{
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
 /// How often certificates are looked at while the network runs. They are renewed a month before they end.
 const RENEW_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Wait before a status that could not be written is written again.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A network that runs.
 struct Lab {
@@ -155,17 +157,22 @@ impl Lab {
         drop(lock);
     }
 
-    /// Says what crashes and what comes back, and renews certificates, until told to stop.
+    /// Says what crashes and what comes back, and renews certificates, until told to stop. What cannot be written down
+    /// now is no reason to end a network that works.
     async fn keep(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let mut renewals = tokio::time::interval(RENEW_EVERY);
+        let mut told = true;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                _ = renewals.tick() => setup::certify(&self.places, &self.network)?,
+                () = tokio::time::sleep(TELL_AGAIN), if !told => told = self.tell().is_ok(),
+                _ = renewals.tick() => {
+                    _ = warn("certificates", setup::certify(&self.places, &self.network));
+                }
                 event = self.supervisor.next_event() => match event {
                     Some(event) => {
                         say(event);
-                        self.tell()?;
+                        told = warn("status", self.tell());
                     }
                     None => return Err(Failure::new(Status::Unavailable, "no program is left to keep running").into()),
                 },
@@ -210,6 +217,13 @@ impl Lab {
 
 fn administrator(user: &User) -> &'static str {
     if user.admin { "   (administrator)" } else { "" }
+}
+
+/// Says what failed, and that it is no more than that; whether all went well.
+fn warn(about: &str, outcome: Result<(), Failure>) -> bool {
+    let Err(failure) = outcome else { return true };
+    eprintln!("{}\n  The network goes on; this is tried again later.", explain(about, &failure.into()));
+    false
 }
 
 fn say(event: Event) {

@@ -170,7 +170,13 @@ impl Renew {
 
 impl Revoke {
     pub(super) fn run(self, authority: &Authority) -> Result<(), Failure> {
-        let revoked = authority.revoke(&self.target, self.reason)?;
+        let revoked = match authority.revoke(&self.target, self.reason) {
+            Err(failure) if failure.status() == Status::NoInput && authority.withdraw_tokens(&self.target)? => {
+                eprintln!("{failure}; its unused tokens have ended.");
+                return Ok(());
+            }
+            outcome => outcome?,
+        };
         if revoked.is_empty() {
             say(format_args!("Nothing to do: what was issued to {} is revoked or expired already.\n", self.target))?;
         }

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::service::{
     command::Common,
     failure::{Failure, Status},
-    files,
+    files, logs,
 };
 
 use super::{Authority, HostName, LeafProfile};
@@ -81,6 +81,10 @@ impl Host {
 /// With the sentence for the user and the exit status.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let place = Place(arguments.dir);
+    if !matches!(arguments.command, Command::Serve(_)) {
+        // What is not as it should be, on standard error; `serve` logs as it is told to.
+        logs::start(logs::Format::Text, "warn")?;
+    }
     match arguments.command {
         Command::Init(init) => init.run(&place.authority()?)?,
         Command::Issue(issue) => issue.run(&place.open()?)?,

@@ -8,7 +8,12 @@ use rcgen::KeyPair;
 use tracing::warn;
 
 use crate::{
-    pki::{Certificate, Clock, HostName, LeafProfile, Outcome, Pair, PairStore, lock::Lock, pair::set_mode, profile},
+    pki::{
+        Certificate, Clock, HostName, LeafProfile, Outcome, Pair, PairStore,
+        lock::Lock,
+        pair::{set_mode, tell_replaced},
+        profile,
+    },
     service::{
         failure::{Failure, Status},
         files,
@@ -74,23 +79,32 @@ impl Client {
         let anchor = self.anchor()?;
         // A pair of another authority is none.
         let usable = |pair: &Pair| pair.certificate.is_valid_at(now) && anchor.may_have_signed(&pair.certificate);
-        let present = pairs.load(&name)?.filter(usable);
-        if let Some(pair) = present.as_ref().filter(|pair| !force && now < pair.certificate.due()) {
+        let (present, damage) = pairs.load_usable(&name);
+        let present = present.filter(usable);
+        let due = force || present.as_ref().is_none_or(|pair| now >= pair.certificate.due() || pair.is_exposed());
+        let lacking = present.as_ref().and_then(|pair| lacking(&pair.certificate, &hosts));
+        if let Some(pair) = present.as_ref().filter(|_| !due && (lacking.is_none() || token.is_none())) {
+            if let Some(host) = lacking {
+                warn!(name, "the certificate does not stand for {host}: only a new one-time token gives one that does");
+            }
             return Ok(Outcome::StillValid(pair.certificate.clone()));
         }
         let root = self.fetch_root(&anchor).await?;
         let key = KeyPair::generate().map_err(|error| cannot_make(&error))?;
-        let (hosts, answer) = self.obtain(hosts, &key, &root, present.as_ref(), token).await?;
+        let group = self.leaf.group.or_else(|| pairs.group(&name));
+        // Before the token is used up, for it gives one certificate only.
+        let unfinished = pairs.prepare(&name, &key.serialize_pem(), group)?;
+        let (hosts, answer) = self.obtain(hosts, &key, &root, present.as_ref(), token, due).await?;
         let certificate = check(&answer, &hosts, &key, &root)?;
-        let group = self.leaf.group.or(present.and_then(|pair| pair.group));
         let text = pem("CERTIFICATE", certificate.der());
         files::write(&self.root_path(), pem("CERTIFICATE", root.der()).as_bytes(), files::PUBLIC)?;
-        pairs.store(&name, &text, &key.serialize_pem(), certificate.serial(), group)?;
+        unfinished.complete(&text, certificate.serial())?;
+        tell_replaced(&name, damage);
         Ok(Outcome::Issued(certificate))
     }
 
     /// The next certificate with the present one; the first with the token, which also helps where the present one is
-    /// refused, as after a revocation.
+    /// refused, as after a revocation, or does not stand for all the names.
     async fn obtain(
         &self,
         hosts: Vec<HostName>,
@@ -98,7 +112,16 @@ impl Client {
         root: &Certificate,
         present: Option<&Pair>,
         token: Option<&Secret>,
+        due: bool,
     ) -> Result<(Vec<HostName>, Certificate), Failure> {
+        let fewer = present.is_some_and(|pair| lacking(&pair.certificate, &hosts).is_some());
+        if let Some(token) = token.filter(|_| fewer) {
+            match self.ask("simpleenroll", root, None, Some(token), request(&hosts, key)?).await {
+                Ok(certificate) => return Ok((hosts, certificate)),
+                Err(refused) if !due || refused.status() != Status::NoPermission => return Err(refused),
+                Err(refused) => warn!(%refused, "the token is refused; the certificate keeps its names"),
+            }
+        }
         if let Some(pair) = present {
             let same = pair.certificate.names().to_vec();
             match self.ask("simplereenroll", root, Some(pair), None, request(&same, key)?).await {
@@ -218,6 +241,11 @@ impl Client {
             .because(error)
             .remedy("See that --server names a `federation-ca serve` or another EST server.")
     }
+}
+
+/// The first of the hosts that a certificate does not stand for.
+fn lacking<'a>(certificate: &Certificate, hosts: &'a [HostName]) -> Option<&'a HostName> {
+    hosts.iter().find(|host| !certificate.names().contains(host))
 }
 
 /// A certificate request for the hosts, signed with the key.
