@@ -2,6 +2,7 @@
 //!
 //! [`resources`] are the types; [`server::FhirServer`] is what a FHIR server does, whoever it is.
 
+pub mod audit;
 pub mod capability;
 pub mod client;
 pub mod definitions;

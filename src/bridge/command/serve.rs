@@ -213,7 +213,7 @@ fn public_routes(
     }
     let access = Access::new(settings.fhir.tokens_file.as_deref(), &settings.listen)?;
     let fhir = Rest::new(Arc::clone(&parts.fhir), &settings.fhir_base(), access, settings.fhir.body_bytes);
-    Ok(routes.merge(fhir.counting(numbers.clone()).router()))
+    Ok(routes.merge(fhir.auditing(settings.fhir.audit).counting(numbers.clone()).router()))
 }
 
 /// Where a FHIR server elsewhere is asked to call, with a secret that is made if there is none.

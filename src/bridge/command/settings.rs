@@ -74,6 +74,8 @@ pub struct FhirSettings {
     /// File with the tokens of clients and their scopes. Without it, everybody on this machine may use the endpoint,
     /// and it must not listen on another address than a loopback one.
     pub tokens_file: Option<PathBuf>,
+    /// Whether what these clients read and write is written down as AuditEvents.
+    pub audit: bool,
     /// Largest request body, in bytes.
     pub body_bytes: usize,
     /// How the embedded endpoint calls the rest-hooks of its subscribers.
@@ -117,6 +119,7 @@ impl Default for FhirSettings {
             server: None,
             base: None,
             tokens_file: None,
+            audit: true,
             body_bytes: 70 << 20,
             hooks: subscriptions::Settings::default(),
         }

@@ -16,6 +16,7 @@ use crate::{
         store::{Change, MessageLink, Need, Work, now},
     },
     fhir::{
+        audit::put_trace,
         id::Key,
         query::Query,
         resources::{CommunicationRequest, Identifier, Reference, Resource, ResourceType, Task, TaskStatus},
@@ -113,7 +114,7 @@ impl Engine {
         let event = audit::read(&actor, &what, read.at, self.names.server());
         let mut event = Resource::of(&event);
         if let Some(trace) = trace::current() {
-            audit::put_trace(&mut event, &trace);
+            put_trace(&mut event, &trace);
         }
         match self.fhir.update(event.clone(), Condition::Absent).await {
             Ok(_) | Err(FhirError::VersionConflict(_)) => Ok(()),

@@ -1,31 +1,10 @@
 //! Who saw what: AuditEvents, as NEN 7510 and NEN 7513 ask.
 
-use serde_json::json;
-
 use super::{literal, stable_id};
-use crate::{
-    fhir::{
-        instant::DateTime,
-        resources::{
-            AuditAgent, AuditEntity, AuditEvent, AuditSource, CodeableConcept, Coding, Identifier, Reference, Resource,
-        },
-    },
-    service::trace::Trace,
+use crate::fhir::{
+    instant::DateTime,
+    resources::{AuditAgent, AuditEntity, AuditEvent, AuditSource, CodeableConcept, Coding, Identifier, Reference},
 };
-
-/// Extensions of the OZO guide for the trace in which something happened. The guide names them by id; the address is
-/// that of its other extensions.
-const TRACE_ID: &str = "http://ozoverbindzorg.nl/fhir/StructureDefinition/ozo-trace-id";
-const SPAN_ID: &str = "http://ozoverbindzorg.nl/fhir/StructureDefinition/ozo-span-id";
-
-/// Writes down in which trace something happened, as the OZO guide has it.
-pub fn put_trace(event: &mut Resource, trace: &Trace) {
-    let extensions = json!([
-        { "url": TRACE_ID, "valueString": trace.id() },
-        { "url": SPAN_ID, "valueString": trace.span() },
-    ]);
-    event.members_mut().insert("extension".to_owned(), extensions);
-}
 
 /// Who an action is written down to.
 #[derive(Clone, Debug, PartialEq)]

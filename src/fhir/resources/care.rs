@@ -308,5 +308,7 @@ element! {
         role: Option<Coding>,
         /// Where it is in its life.
         lifecycle: Option<Coding>,
+        /// What was searched for, in base64.
+        query: Option<String>,
     }
 }

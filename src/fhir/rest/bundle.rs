@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::{
     access::{Right, Scopes},
-    done, follows, need, need_criteria, need_to_find,
+    done,
     negotiate::Return,
     reply::{Refusal, Reply, bad},
+    rights::{follows, need, need_criteria, need_to_find},
 };
 use crate::fhir::{
     repository::{Ask, criteria},

@@ -1,11 +1,13 @@
 //! The REST interface of a FHIR server (R4, 3.1.0), whoever it is that answers behind it.
 
 pub mod access;
+mod audit;
 mod bundle;
 mod duplicates;
 mod negotiate;
 pub mod openapi;
 mod reply;
+mod rights;
 mod route;
 mod shorten;
 
@@ -23,13 +25,13 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::LengthLimitError;
-use serde_json::Value;
 use tracing::Instrument as _;
 
 use self::{
-    access::{Access, Right, Scopes},
+    access::{Access, Client, Right, Scopes},
     negotiate::Return,
     reply::{Refusal, Reply, bad, conditional, unsupported_media},
+    rights::{need, need_criteria, need_to_find},
     route::Interaction,
     shorten::{PARAMETERS, Part},
 };
@@ -62,6 +64,7 @@ pub struct Rest {
     /// The path of the base: `/fhir`, or nothing.
     prefix: String,
     access: Access,
+    audits: bool,
     body_limit: usize,
     started: DateTime,
     numbers: Numbers,
@@ -75,7 +78,14 @@ impl Rest {
         let base = base.trim_end_matches('/').to_owned();
         let authority = base.split_once("://").map_or(base.as_str(), |(_, rest)| rest);
         let prefix = authority.find('/').map_or("", |at| &authority[at..]).to_owned();
-        Self { server, base, prefix, access, body_limit, started: DateTime::now(), numbers: Numbers::default() }
+        let (started, numbers) = (DateTime::now(), Numbers::default());
+        Self { server, base, prefix, access, audits: true, body_limit, started, numbers }
+    }
+
+    /// The same, writing down what clients with tokens read and write, or not. Unless told otherwise it does.
+    #[must_use]
+    pub fn auditing(self, audits: bool) -> Self {
+        Self { audits, ..self }
     }
 
     /// The same, counting with these numbers.
@@ -101,7 +111,8 @@ impl Rest {
 
     async fn handle(&self, request: Request) -> Result<Reply, Refusal> {
         let (parts, body) = request.into_parts();
-        let interaction = route::of(&parts.method, self.below_base(parts.uri.path()))?;
+        let path = self.below_base(parts.uri.path());
+        let interaction = route::of(&parts.method, path)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default())
             .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, IssueType::Invalid, "the query cannot be decoded"))?;
         if !negotiate::takes_json(&parts.headers, query.get("_format")) {
@@ -110,29 +121,46 @@ impl Rest {
         }
         let query = query.without("_format").without("_pretty");
         let part = Part::of(&query)?;
-        let scopes = match interaction {
+        let client = match interaction {
             // What the server can do is no secret, and clients need it to learn how to log in.
             Interaction::Capabilities => {
                 let secured = self.access.is_secured();
                 return Ok(Reply::of(capability::statement(&self.base, secured, &self.started)));
             }
             Interaction::OpenApi => return Ok(Reply::of_json(StatusCode::OK)),
-            _ => self.scopes(&parts)?,
+            _ => self.client(&parts)?,
         };
+        let scopes = client.map_or_else(Scopes::all, |client| client.scopes().clone());
         let answer = self.carry_out(interaction, query, &scopes, &parts.headers, body);
         let answer = tokio::time::timeout(ANSWER_TIME + BODY_TIME, answer).await.unwrap_or_else(|_| {
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, IssueType::Timeout, "the server took too long"))
         });
-        answer.map(|mut reply| {
-            if let Some(resource) = &mut reply.content {
-                part.take(resource);
-            }
-            reply
-        })
+        let mut reply = answer?;
+        if let Some(client) = client.filter(|_| self.audits) {
+            self.write_down(client, route::names(&parts.method, path).0, &reply).await?;
+        }
+        if let Some(resource) = &mut reply.content {
+            reply.part.take().into_iter().chain([part]).for_each(|part| part.take(resource));
+        }
+        Ok(reply)
     }
 
-    /// Who asks, and what that allows.
-    fn scopes(&self, parts: &Parts) -> Result<Scopes, Refusal> {
+    /// Writes down what a client has seen or written. What cannot be written down is not shown; what was written stays
+    /// so, and the client must not write it once more.
+    async fn write_down(&self, client: &Client, interaction: &str, reply: &Reply) -> Result<(), Refusal> {
+        let Some(record) = audit::record(&client.name, interaction, reply, &self.base) else { return Ok(()) };
+        match self.server.create(record.event, None).await {
+            Ok(_) => Ok(()),
+            Err(error) if record.of_write => {
+                tracing::error!(client = client.name, interaction, %error, "a write is not in the AuditEvents");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Who asks; `None` where everybody on this machine may.
+    fn client(&self, parts: &Parts) -> Result<Option<&Client>, Refusal> {
         let host =
             negotiate::text(&parts.headers, &header::HOST).or_else(|| parts.uri.authority().map(|host| host.as_str()));
         if !self.access.is_secured() {
@@ -141,7 +169,7 @@ impl Rest {
                 let text = "this endpoint is open on this machine only; call it by 127.0.0.1 or localhost";
                 return Err(Refusal::new(StatusCode::FORBIDDEN, IssueType::Forbidden, text));
             }
-            return Ok(Scopes::all());
+            return Ok(None);
         }
         let token = negotiate::text(&parts.headers, &header::AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -158,7 +186,7 @@ impl Rest {
             refusal.with(header::WWW_AUTHENTICATE, challenge)
         })?;
         tracing::debug!(client = client.name, method = %parts.method, "FHIR request");
-        Ok(client.scopes().clone())
+        Ok(Some(client))
     }
 
     async fn carry_out(
@@ -187,11 +215,8 @@ impl Rest {
                 let form = form.ok_or_else(|| bad("the form cannot be decoded"))?;
                 let form = form.without("_format").without("_pretty");
                 let part = Part::of(&form)?;
-                let mut reply = self.search(kind, query.and(form), scopes, headers).await?;
-                if let Some(resource) = &mut reply.content {
-                    part.take(resource);
-                }
-                Ok(reply)
+                let reply = self.search(kind, query.and(form), scopes, headers).await?;
+                Ok(Reply { part: Some(part), ..reply })
             }
             Interaction::Create(kind) => self.create(kind, scopes, headers, body).await,
             Interaction::Update(kind, id) => self.update(kind, &id, scopes, headers, body).await,
@@ -452,37 +477,6 @@ fn query_of(text: &str) -> &str {
 fn known_only(kind: ResourceType, query: &Query) -> Query {
     let known = query.parameters().filter(|(name, _)| repository::is_parameter(kind, name));
     known.fold(Query::new(), |query, (name, value)| query.with(name, value))
-}
-
-fn need(scopes: &Scopes, right: Right, kind: Option<ResourceType>) -> Result<(), Refusal> {
-    if scopes.allow(right, kind) {
-        return Ok(());
-    }
-    Err(Refusal::new(StatusCode::FORBIDDEN, IssueType::Forbidden, "the token's scopes do not allow this"))
-}
-
-/// A search, and every condition that is one, tells what there is. A chain tells of resources that it passes, too;
-/// whoever may search everything may use it.
-fn need_to_find(scopes: &Scopes, kind: ResourceType, query: &Query) -> Result<(), Refusal> {
-    need(scopes, Right::Search, Some(kind))?;
-    if query.parameters().any(|(name, _)| follows(name)) {
-        need(scopes, Right::Search, None)?;
-    }
-    Ok(())
-}
-
-/// Whether a parameter goes from one resource to another: a chain, or one in reverse (`_has`).
-fn follows(name: &str) -> bool {
-    name.contains('.') || name.starts_with("_has:")
-}
-
-/// The criteria of a subscription are a search: its calls tell when there is something that matches.
-fn need_criteria(scopes: &Scopes, resource: &Resource) -> Result<(), Refusal> {
-    let criteria = resource.members().get("criteria").and_then(Value::as_str);
-    match criteria.filter(|_| resource.kind() == Some(ResourceType::Subscription)).and_then(repository::criteria) {
-        Some((kind, query)) => need_to_find(scopes, kind, &query),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::{
     negotiate::{self, FHIR_JSON},
     route,
+    shorten::Part,
 };
 use crate::fhir::{
     etag,
@@ -26,6 +27,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content: Option<Resource>,
     pub(super) headers: HeaderMap,
+    /// What a form asks for of the content.
+    pub(super) part: Option<Part>,
 }
 
 /// What went wrong with a request: a status and an outcome.
@@ -60,7 +63,7 @@ pub(super) fn conditional(resource: Resource, headers: &HeaderMap) -> Reply {
 
 impl Reply {
     pub(super) fn of_json(status: StatusCode) -> Self {
-        Self { status, content: None, headers: HeaderMap::new() }
+        Self { status, content: None, headers: HeaderMap::new(), part: None }
     }
 
     /// A resource, with the headers that its version gives.
@@ -77,7 +80,7 @@ impl Reply {
     }
 
     pub(super) fn outcome(status: StatusCode, outcome: &OperationOutcome) -> Self {
-        Self { status, content: Some(Resource::of(outcome)), headers: HeaderMap::new() }
+        Self { content: Some(Resource::of(outcome)), ..Self::of_json(status) }
     }
 
     pub(super) fn set(&mut self, name: HeaderName, value: &str) {

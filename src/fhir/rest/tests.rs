@@ -386,3 +386,4 @@ async fn what_may_not_be_searched_is_not_found_by_conditions() {
 }
 
 mod asked;
+mod audited;
