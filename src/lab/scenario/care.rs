@@ -360,10 +360,19 @@ impl Care<'_> {
     }
 }
 
+/// They join one after the other, each when the one before has what was said so far. Of two homeservers that join at once
+/// one may ask the other for it, which has nothing yet: Synapse then notes a failure, and asks again an hour later.
 async fn join(people: &mut People, rooms: &Rooms) -> Result<((), String), Trouble> {
     let began = Instant::now();
-    for room in [&rooms.space, &rooms.room] {
-        try_join_all(people.guests.iter().map(|guest| guest.session.join(room))).await?;
+    for guest in &people.guests {
+        for room in [&rooms.space, &rooms.room] {
+            guest.session.join(room).await?;
+        }
+        let history = || async {
+            let timeline = timeline(guest, &rooms.room).await?;
+            Ok(timeline.iter().any(|event| body(event) == QUESTION).then_some(()))
+        };
+        until("what was said before", history).await.map_err(|trouble| trouble.at(guest.server()))?;
     }
     Ok(((), after(began)))
 }
